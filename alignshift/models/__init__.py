@@ -1,0 +1,1 @@
+"""Native 3D-context models."""

@@ -1,0 +1,49 @@
+"""The shift under AlignShift and TSM."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from alignshift.operators.shift import check_n_fold, shift_folds
+from tests.alignshift.operators.test_base import volume
+
+
+def share(*values: float) -> Tensor:
+    """Share to move of each sample, (N, 1, 1, 1, 1)."""
+    return torch.tensor(values, dtype=torch.float64).view(-1, 1, 1, 1, 1)
+
+
+@given(
+    first=st.floats(0, 1),
+    second=st.floats(0, 1),
+    depth=st.integers(1, 4),
+    fold=st.integers(1, 4),
+    padding=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_backward_is_the_transpose(
+    first: float, second: float, depth: int, fold: int, padding: bool
+) -> None:
+    """<shift(x), y> = <x, backward(y)> for a linear map."""
+    x = volume(depth=depth, size=2).double().requires_grad_()
+    y = volume(depth=depth, size=2).double().flip(0, 1)
+    out = shift_folds(x, share(first, second), fold, padding)
+    (transposed,) = torch.autograd.grad(out, x, y)
+    torch.testing.assert_close((out * y).sum(), (x * transposed).sum())
+
+
+def test_incoming_gradient_and_input_are_not_changed() -> None:
+    x, y = volume().requires_grad_(), volume().flip(0)
+    before = x.detach().clone(), y.clone()
+    shift_folds(x, share(1.0, 0.3).float(), 2, False).backward(y)
+    assert torch.equal(x, before[0])
+    assert torch.equal(y, before[1])
+
+
+@pytest.mark.parametrize("n_fold", [2, 8])
+def test_n_fold_at_its_limits(n_fold: int) -> None:
+    check_n_fold(n_fold, channels=8)
