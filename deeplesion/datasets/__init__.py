@@ -1,0 +1,1 @@
+"""DeepLesion: its CSV, its slices, its masks, and the data set that feeds mmdetection."""

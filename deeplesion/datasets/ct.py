@@ -1,0 +1,248 @@
+"""Slice files to Hounsfield units: the key slice, its neighbors, and z-resampling.
+
+Slices are 16-bit PNG, ``HU = value - 32768``. A stack of ``num_slices`` (odd) is taken around the
+key slice at *offsets*, which count stored slices and are negative towards the top of the series:
+
+* where slices are thinner than the wanted interval: every ``target / interval`` slices, by linear
+  interpolation between the two stored slices about each offset;
+* where they are as thick or thicker: the neighbors as stored (``mode="thin"``, AlignShift, arXiv
+  2005.01969), or interpolated as well (``mode="always"``, A3D, arXiv 2109.08684, and TSM);
+* where the interval is unknown (NaN, or not positive): the neighbors as stored.
+
+A slice that is not stored is the next stored one on the way to the key slice.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Literal, get_args
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from deeplesion.datasets.dl_info import key_slice_path
+
+HU_OFFSET = 32768
+#: Offsets this close to a stored slice (in slices) are that slice: 0.1 um at 1 mm.
+OFFSET_TOLERANCE = 1e-4
+
+ResampleMode = Literal["thin", "always"]
+Volume = NDArray[np.float32]
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_END = b"IEND\xaeB`\x82"
+_PNG_HEADER_BYTES = 26
+#: Some writers put a little behind the end.
+_PNG_TAIL_BYTES = 64
+
+
+class SliceError(ValueError):
+    """A slice file that is missing or is not what it should be."""
+
+
+def thickness_after(interval: float, target: float, mode: ResampleMode = "thin") -> float:
+    """Distance in mm of the slices that :func:`resample_positions` gives.
+
+    Args:
+        interval: Slice interval as stored, in mm; NaN or not positive means unknown.
+        target: Wanted slice interval in mm.
+        mode: ``thin`` resamples slices thinner than ``target``, ``always`` all.
+
+    Returns:
+        ``target`` where slices are resampled, else ``interval``; NaN where it is unknown.
+    """
+    if not _is_known(interval):
+        return math.nan
+    return target if mode == "always" or interval < target else interval
+
+
+def resample_positions(
+    num_slices: int, interval: float, target: float, mode: ResampleMode = "thin"
+) -> NDArray[np.float64]:
+    """Where to take slices, counted in stored slices from the key slice.
+
+    Args:
+        num_slices: How many, odd, the key slice in the middle.
+        interval: Slice interval as stored, in mm; NaN or not positive means unknown.
+        target: Wanted slice interval in mm.
+        mode: ``thin`` resamples slices thinner than ``target``, ``always`` all.
+
+    Returns:
+        Offsets ``(num_slices,)``, ascending, 0 in the middle.
+
+    Raises:
+        ValueError: If ``num_slices`` is even or < 1, ``target`` is not > 0, ``mode`` is unknown.
+
+    Example:
+        >>> resample_positions(3, interval=0.8, target=2.0)
+        array([-2.5,  0. ,  2.5])
+    """
+    check_resampling(num_slices, target, mode)
+    half = num_slices // 2
+    step = thickness_after(interval, target, mode) / interval if _is_known(interval) else 1.0
+    offsets = np.arange(-half, half + 1) * step
+    nearest = np.rint(offsets)
+    return np.where(np.abs(offsets - nearest) < OFFSET_TOLERANCE, nearest, offsets)
+
+
+def check_resampling(num_slices: int, target: float, mode: str) -> None:
+    """Raise ValueError, naming the argument, unless :func:`resample_positions` takes these."""
+    if num_slices < 1 or num_slices % 2 == 0:
+        raise ValueError(
+            f"num_slices must be odd and >= 1, the key slice in the middle, got {num_slices}"
+        )
+    if not _is_known(target):
+        raise ValueError(f"slice_interval must be > 0 mm, got {target}")
+    if mode not in get_args(ResampleMode):
+        raise ValueError(f"interpolate must be one of {get_args(ResampleMode)}, got {mode!r}")
+
+
+def read_slice(path: str | os.PathLike[str], size: tuple[int, int] | None = None) -> Volume:
+    """Read one slice.
+
+    Args:
+        path: A 16-bit gray PNG.
+        size: ``(height, width)`` in px that it must have; None takes any.
+
+    Returns:
+        ``(H, W)`` float32 in HU.
+
+    Raises:
+        SliceError: If it is missing, cannot be decoded (truncated), is not 16-bit gray, or has
+            another size.
+    """
+    # First, for some builds of OpenCV decode what is there of a truncated file without a word.
+    if (complaint := inspect_slice(path, size)) is not None:
+        raise SliceError(complaint)
+    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if image is None:
+        raise SliceError(f"{path} is not a readable PNG: truncated or damaged")
+    return image.astype(np.float32) - np.float32(HU_OFFSET)
+
+
+def inspect_slice(path: str | os.PathLike[str], size: tuple[int, int] | None = None) -> str | None:
+    """Say what is wrong with a slice file by its header and end, without decoding it.
+
+    Args:
+        path: A 16-bit gray PNG.
+        size: ``(height, width)`` in px that it must have; None takes any.
+
+    Returns:
+        A complaint that names the file, or None.
+    """
+    try:
+        with open(path, "rb") as stream:
+            head = stream.read(_PNG_HEADER_BYTES)
+            stream.seek(max(0, os.fstat(stream.fileno()).st_size - _PNG_TAIL_BYTES))
+            tail = stream.read()
+    except FileNotFoundError:
+        return f"{path} is missing"
+    except OSError as error:
+        return f"{path} cannot be read: {error.strerror}"
+    if len(head) < _PNG_HEADER_BYTES or not head.startswith(_PNG_SIGNATURE):
+        return f"{path} is not a PNG, or truncated in its header"
+    width, height = int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
+    if (head[24], head[25]) != (16, 0):
+        kind = "gray" if head[25] == 0 else "not gray"
+        return f"{path} must be a 16-bit gray PNG (HU + {HU_OFFSET}), got {head[24]} bit, {kind}"
+    if size is not None and (height, width) != tuple(size):
+        return f"{path} must have {size[0]} x {size[1]} px (h x w), got {height} x {width}"
+    if _PNG_END not in tail:
+        return f"{path} is truncated: it does not end as a PNG does"
+    return None
+
+
+def load_volume(
+    image_root: str | os.PathLike[str],
+    series: str,
+    key_slice: int,
+    offsets: NDArray[np.float64],
+    size: tuple[int, int] | None = None,
+    skip_bad_neighbors: bool = False,
+) -> Volume:
+    """Load a stack of slices around the key slice; each file is decoded once.
+
+    Args:
+        image_root: Folder of the series folders.
+        series: The series, such as ``000001_01_01``.
+        key_slice: Number of the key slice.
+        offsets: ``(D,)`` of :func:`resample_positions`.
+        size: ``(height, width)`` in px that slices must have; None: that of the key slice.
+        skip_bad_neighbors: Whether an unreadable neighbor counts as one that is not stored.
+
+    Returns:
+        ``(H, W, D)`` float32 in HU, top to bottom as stored.
+
+    Raises:
+        SliceError: As :func:`read_slice`. A missing neighbor is no error.
+    """
+    stored = _StoredSlices(image_root, series, key_slice, size, skip_bad_neighbors)
+    planes = []
+    for above, weight in zip(*interpolation_weights(offsets), strict=True):
+        plane = stored[above]
+        if weight > 0:
+            plane = cv2.addWeighted(plane, 1 - weight, stored[above + 1], weight, 0)
+        planes.append(plane)
+    # cv2.merge interleaves many times faster than np.stack along the last axis.
+    return cv2.merge(planes).reshape(*planes[0].shape, len(planes))
+
+
+class _StoredSlices:
+    """Slices by their distance from the key slice, each decoded once; arguments as above."""
+
+    def __init__(
+        self,
+        image_root: str | os.PathLike[str],
+        series: str,
+        key_slice: int,
+        size: tuple[int, int] | None,
+        skip_bad: bool,
+    ) -> None:
+        self.image_root, self.series, self.key_slice = image_root, series, key_slice
+        self.skip_bad = skip_bad
+        key = read_slice(key_slice_path(image_root, series, key_slice), size)
+        self.size = (key.shape[0], key.shape[1])
+        self.cache: dict[int, Volume | None] = {0: key}
+
+    def __getitem__(self, delta: int) -> Volume:
+        """The slice at ``delta``, or the next stored one on the way to the key slice."""
+        while True:
+            if delta not in self.cache:
+                self.cache[delta] = self._read(delta)
+            plane = self.cache[delta]
+            if plane is not None:
+                return plane
+            delta -= 1 if delta > 0 else -1
+
+    def _read(self, delta: int) -> Volume | None:
+        path = key_slice_path(self.image_root, self.series, self.key_slice + delta)
+        if not path.is_file():
+            return None
+        try:
+            return read_slice(path, self.size)
+        except SliceError:
+            if self.skip_bad:
+                return None
+            raise
+
+
+def interpolation_weights(
+    offsets: NDArray[np.float64],
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Split offsets for linear interpolation.
+
+    Args:
+        offsets: ``(D,)`` of :func:`resample_positions`.
+
+    Returns:
+        ``(D,)`` index of the stored slice at or above (towards the top) each offset, and ``(D,)``
+        weight in [0, 1) of the next one below it; the former weighs ``1 - weight``.
+    """
+    above = np.floor(offsets)
+    return above.astype(np.int64), offsets - above
+
+
+def _is_known(interval: float) -> bool:
+    return math.isfinite(interval) and interval > 0

@@ -1,0 +1,191 @@
+"""DeepLesion as a data set of mmdetection: one sample is one key slice with its lesions."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from mmdet.datasets import BaseDetDataset
+from mmdet.registry import DATASETS
+from mmengine.logging import print_log
+
+from deeplesion.datasets.ct import SliceError, inspect_slice, read_slice
+from deeplesion.datasets.data_infos import (
+    add_paths,
+    attach_masks,
+    info_of,
+    read_infos,
+    read_masks,
+    write_infos,
+)
+from deeplesion.datasets.dl_info import (
+    HEADER_ROW,
+    SPLITS,
+    DLInfoError,
+    Problem,
+    find_image_root,
+    group_by_key_slice,
+    scan_dl_info,
+)
+
+CHECK_THREADS = 8
+GET_DATA = (
+    "make a synthetic one by `python tools/make_synthetic.py --out {root} --patients 100`, or "
+    "get DeepLesion from the NIH (https://nihcc.app.box.com/v/DeepLesion) and set data_root or "
+    "DEEPLESION_ROOT"
+)
+
+
+@DATASETS.register_module()
+class DeepLesionDataset(BaseDetDataset):
+    """Key slices of DeepLesion with their lesions (K. Yan et al., J. Med. Imaging 5(3), 2018).
+
+    ``data_root`` holds ``DL_info.csv`` and the slices in either layout, see
+    :func:`deeplesion.datasets.dl_info.find_image_root`. Instead of the CSV, ``ann_file`` may be a
+    JSON file of key slices as :meth:`dump` writes it; its layout is described in
+    :mod:`deeplesion.datasets.data_infos`, as are the keys of a sample.
+
+    **Bad input.** With ``on_error='raise'`` the first malformed row stops the construction, and a
+    key slice that is missing, truncated, not 16-bit or of another size stops the loop when it is
+    loaded; both name file and row. With ``on_error='skip'`` malformed rows are dropped, then all
+    key slices whose files are missing or wrong, so that every process and epoch sees the same
+    samples; ``skipped`` counts them by reason and one warning sums them up. The files are looked
+    at by header and end in training, and decoded in test mode, where nothing may fail later. What
+    still fails in training is replaced by another sample; an unreadable neighbor is taken as one
+    that is not stored.
+
+    Args:
+        data_root: Folder of the data set.
+        ann_file: ``DL_info.csv`` or a ``.json`` file of key slices, relative to ``data_root``.
+        split: ``train``, ``val``, ``test``, or None for all.
+        mask_file: Masks in JSON as ``tools/make_masks.py`` writes them, relative to
+            ``data_root``; ``{split}`` in it is replaced. None: lesions have no masks.
+        keep_noisy: Whether lesions that NIH marked ``Possibly_noisy`` stay.
+        on_error: ``raise`` or ``skip``.
+        **kwargs: Those of ``BaseDetDataset``: ``pipeline``, ``filter_cfg`` (``filter_empty_gt``,
+            ``min_size`` in px), ``test_mode``, ``indices``, ``metainfo``, ...
+
+    Raises:
+        FileNotFoundError: If the data root, the annotation or mask file, or the slices are absent.
+        DLInfoError: If a row is malformed.
+        ValueError: If an argument is none of its choices, a lesion has no mask in ``mask_file``,
+            or no key slice is left.
+    """
+
+    METAINFO = {"classes": ("lesion",), "palette": [(220, 20, 60)]}  # noqa: RUF012
+
+    def __init__(
+        self,
+        data_root: str = "",
+        ann_file: str = "DL_info.csv",
+        split: str | None = None,
+        mask_file: str | None = None,
+        keep_noisy: bool = False,
+        on_error: str = "raise",
+        **kwargs: Any,
+    ) -> None:
+        if split is not None and split not in SPLITS.values():
+            raise ValueError(f"split must be one of {[*SPLITS.values()]} or None, got {split!r}")
+        if on_error not in ("raise", "skip"):
+            raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
+        self.split, self.mask_file = split, mask_file
+        self.keep_noisy, self.on_error = keep_noisy, on_error
+        self.skipped: Counter[str] = Counter()
+        super().__init__(data_root=data_root, ann_file=ann_file, **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """Read the annotations, drop what cannot be loaded on request, attach masks."""
+        root = Path(self.data_root)
+        if not root.is_dir():
+            raise FileNotFoundError(f"data_root {root} is not there: {GET_DATA.format(root=root)}")
+        if not Path(self.ann_file).is_file():
+            advice = GET_DATA.format(root=root)
+            raise FileNotFoundError(f"ann_file {self.ann_file} is not there: {advice}")
+        image_root = str(find_image_root(root))
+        infos = self._read_infos()
+        for info in infos:
+            add_paths(info, image_root)
+        if self.on_error == "skip":
+            infos = self._readable(infos)
+        if not infos:
+            raise ValueError(f"{self.ann_file} has no key slice of split {self.split!r} to load")
+        if self.mask_file is not None:
+            attach_masks(infos, read_masks(self.mask_file, root, self.split), self.mask_file)
+        return infos
+
+    def filter_data(self) -> list[dict]:
+        """Apply ``filter_cfg`` in training, as mmdetection's own data sets do."""
+        if self.test_mode or self.filter_cfg is None:
+            return self.data_list
+        min_side = self.filter_cfg.get("min_size", 0)
+        return [
+            info
+            for info in self.data_list
+            if min(info["height"], info["width"]) >= min_side
+            and (info["instances"] or not self.filter_cfg.get("filter_empty_gt", False))
+        ]
+
+    def prepare_data(self, idx: int) -> dict | None:
+        """Load a sample; None, whereupon another is taken, where that fails and may in training."""
+        try:
+            return super().prepare_data(idx)
+        except SliceError as error:
+            if self.on_error == "raise" or self.test_mode:
+                raise
+            self.skipped["key slices while loading"] += 1
+            print_log(f"skipped a sample: {error}", logger="current", level=logging.WARNING)
+            return None
+
+    def dump(self, path: str | os.PathLike[str]) -> None:
+        """Write the key slices to a JSON file that ``ann_file`` takes."""
+        write_infos(path, (self.get_data_info(index) for index in range(len(self))))
+
+    def _read_infos(self) -> list[dict]:
+        if self.ann_file.endswith(".json"):
+            return read_infos(self.ann_file, self.split)
+        records, problems = [], []
+        for item in scan_dl_info(self.ann_file, self.keep_noisy):
+            if not isinstance(item, Problem):
+                if self.split in (None, item.split):
+                    records.append(item)
+            elif self.on_error == "raise" or item.row == HEADER_ROW:
+                raise DLInfoError(item)
+            else:
+                problems.append(str(item))
+        self._report("rows", problems)
+        return [
+            info_of(group) for group in group_by_key_slice(records, self.split, self.keep_noisy)
+        ]
+
+    def _readable(self, infos: list[dict]) -> list[dict]:
+        """Data infos whose key slice can be read."""
+        # Opening many files is waiting, and OpenCV decodes without the interpreter's lock.
+        with ThreadPoolExecutor(CHECK_THREADS) as pool:
+            complaints = list(pool.map(self._complaint, infos))
+        self._report("key slices", [c for c in complaints if c is not None])
+        good = [info for info, c in zip(infos, complaints, strict=True) if c is None]
+        for info in good:
+            info["skip_bad_neighbors"] = True
+        return good
+
+    def _complaint(self, info: dict) -> str | None:
+        size = (info["height"], info["width"])
+        if not self.test_mode:
+            return inspect_slice(info["img_path"], size)
+        try:
+            read_slice(info["img_path"], size)
+        except SliceError as error:
+            return str(error)
+        return None
+
+    def _report(self, kind: str, complaints: Sequence[str]) -> None:
+        if complaints:
+            self.skipped[kind] += len(complaints)
+            text = f"DeepLesionDataset dropped {len(complaints)} {kind} of {self.ann_file}"
+            message = f"{text}; the first: {complaints[0]}"
+            print_log(message, logger="current", level=logging.WARNING)

@@ -1,0 +1,1 @@
+"""What the command-line tools share: configs, distributed set-up, mixed precision."""

@@ -1,0 +1,33 @@
+"""Process groups on machines with and without GPUs."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from mmengine.config import Config
+
+
+def prepare_distributed(cfg: Config) -> None:
+    """Make the ``pytorch`` launcher work on a CPU.
+
+    mmengine's launcher calls ``torch.cuda.set_device`` and gives DDP ``device_ids`` whatever the
+    backend, so on a machine without CUDA the process group is set up here, by gloo, before the
+    Runner looks for one. Where there is CUDA nothing is changed.
+
+    Args:
+        cfg: The config; ``launcher`` is read, ``model_wrapper_cfg`` set.
+    """
+    if cfg.get("launcher", "none") != "pytorch" or torch.cuda.is_available():
+        return
+    if not dist.is_initialized():
+        dist.init_process_group("gloo")
+    cfg.setdefault(
+        "model_wrapper_cfg",
+        {"type": "MMDistributedDataParallel", "device_ids": None, "broadcast_buffers": False},
+    )
+
+
+def shut_down() -> None:
+    """Leave the process group, if there is one, so that no process waits for another at exit."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()

@@ -1,0 +1,1 @@
+"""Evaluation by free-response ROC (FROC)."""

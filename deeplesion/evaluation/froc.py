@@ -1,0 +1,195 @@
+"""Free-response ROC (FROC) of lesion detection, by the official protocol of DeepLesion, in numpy.
+
+A box *reaches* a lesion where their boxes overlap by an intersection over union (IoU) of at least
+0.5, widths counted as ``x2 - x1 + 1`` px. Boxes are taken by descending score:
+
+* one that reaches no lesion is a false positive;
+* one that reaches lesions hits those of them that no box before it has reached, one or several;
+* one that reaches only lesions hit already is neither hit nor false positive.
+
+Each box is a point of the curve: sensitivity = lesions hit / all lesions, and false positives per
+image = false positives / all images. Boxes of equal score are taken in the order given, image by
+image, as the published scorer takes them. K. Yan et al., "DeepLesion", J. Med. Imaging 5(3), 2018.
+
+Matching (:mod:`deeplesion.evaluation.matching`) stands apart from counting
+(:func:`curve_from_matches`), so that many curves, of strata or of resampled images, come from one
+matching.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from deeplesion.evaluation.matching import (
+    MISSED,
+    Bools,
+    Floats,
+    Matches,
+    checked_mask,
+    match_detections,
+)
+
+#: False positives per image at which sensitivity is reported.
+REPORT_FPS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+#: False positives per image over which the headline figure is the mean.
+MEAN_FPS = (0.5, 1.0, 2.0, 4.0)
+
+
+class FROCCurve(NamedTuple):
+    """A curve of P points by descending score.
+
+    Attributes:
+        sensitivity: ``(P,)`` lesions hit / all lesions; NaN where there are no lesions.
+        fps_per_image: ``(P,)`` false positives / all images, never falling.
+        thresholds: ``(P,)`` score from which on boxes are counted.
+    """
+
+    sensitivity: Floats
+    fps_per_image: Floats
+    thresholds: Floats
+
+
+def froc_curve(
+    detections: Sequence[ArrayLike], ground_truths: Sequence[ArrayLike], iou_threshold: float = 0.5
+) -> FROCCurve:
+    """FROC curve of a data set.
+
+    Args:
+        detections: For each image ``(n, 5)``: x1, y1, x2, y2 in px and score. May be empty.
+        ground_truths: For each image ``(m, 4)``: x1, y1, x2, y2 of its lesions. May be empty.
+        iou_threshold: Least IoU at which a box reaches a lesion.
+
+    Returns:
+        One point for each box; none where there are no boxes. Without lesions sensitivity is NaN.
+
+    Raises:
+        ValueError: As :func:`match_detections`.
+
+    Example:
+        >>> curve = froc_curve([[[0, 0, 9, 9, 0.9], [50, 50, 59, 59, 0.8]]], [[[0, 0, 9, 9]]])
+        >>> curve.sensitivity, curve.fps_per_image
+        (array([1., 1.]), array([0., 1.]))
+    """
+    return curve_from_matches(match_detections(detections, ground_truths, iou_threshold))
+
+
+def sensitivity_at(
+    sensitivity: ArrayLike, fps_per_image: ArrayLike, fps: ArrayLike = REPORT_FPS
+) -> Floats:
+    """Sensitivity at given numbers of false positives per image, by linear interpolation.
+
+    Where several points have the same number of false positives the last, of the highest
+    sensitivity, counts. Before the curve's start sensitivity is 0, beyond its end it stays.
+
+    Args:
+        sensitivity: ``(P,)`` of a curve.
+        fps_per_image: ``(P,)`` of a curve, never falling.
+        fps: ``(K,)`` false positives per image.
+
+    Returns:
+        ``(K,)`` sensitivities; 0 for a curve of no points, NaN for one without lesions.
+
+    Raises:
+        ValueError: If the two differ in length, or ``fps_per_image`` falls.
+    """
+    y, x = np.asarray(sensitivity, np.float64), np.asarray(fps_per_image, np.float64)
+    wanted = np.asarray(fps, np.float64)
+    if x.ndim != 1 or x.shape != y.shape:
+        raise ValueError(
+            f"sensitivity and fps_per_image must be (P,) alike, got {y.shape} and {x.shape}"
+        )
+    if not x.size:
+        return np.zeros(wanted.shape)
+    if (falls := np.flatnonzero(x[1:] < x[:-1])).size:
+        before, after = x[falls[0]], x[falls[0] + 1]
+        raise ValueError(f"fps_per_image must not fall, got {before} and then {after}")
+    last = _last_of_equal(x)
+    start = np.nan if np.isnan(y[0]) else 0.0
+    return np.interp(wanted, x[last], y[last], left=start)
+
+
+def mean_sensitivity(curve: FROCCurve, fps: Sequence[float] = MEAN_FPS) -> float:
+    """The headline figure: mean of the sensitivities at 0.5, 1, 2 and 4 false positives per image.
+
+    Args:
+        curve: A curve.
+        fps: ``(K,)`` false positives per image.
+
+    Returns:
+        The mean; see :func:`sensitivity_at`.
+    """
+    return float(np.mean(sensitivity_at(curve.sensitivity, curve.fps_per_image, fps)))
+
+
+def curve_from_matches(matches: Matches, lesions: ArrayLike | None = None) -> FROCCurve:
+    """FROC curve of matches.
+
+    Args:
+        matches: Of :func:`match_detections`.
+        lesions: ``(m,)`` bool, the lesions of a stratum: sensitivity is theirs, at the score
+            thresholds and false positives of the whole set. None: all.
+
+    Returns:
+        One point for each box.
+
+    Raises:
+        ValueError: If ``lesions`` is of another shape.
+    """
+    first_hit = matches.first_hit
+    if lesions is not None:
+        first_hit = first_hit[checked_mask(lesions, len(first_hit), "lesions")]
+    total = len(first_hit)
+    gained = np.bincount(first_hit[first_hit != MISSED], minlength=len(matches.scores))
+    hits = np.cumsum(gained, dtype=np.float64)
+    return FROCCurve(
+        sensitivity=hits / total if total else np.full(len(hits), np.nan),
+        fps_per_image=np.cumsum(matches.false_positive) / max(matches.num_images, 1),
+        thresholds=matches.scores,
+    )
+
+
+def stratified_curves(matches: Matches, labels: ArrayLike) -> dict[str, FROCCurve]:
+    """FROC curves of strata of lesions at the score thresholds of the whole set.
+
+    Were a stratum scored as a set of its own, hits on the other lesions would be false positives.
+
+    Args:
+        matches: Of :func:`match_detections`.
+        labels: ``(m,)`` the stratum of each lesion.
+
+    Returns:
+        Curves by stratum, in alphabetical order.
+
+    Raises:
+        ValueError: If ``labels`` is not ``(m,)``.
+    """
+    names = np.asarray(labels, dtype=np.str_)
+    if names.shape != matches.first_hit.shape:
+        raise ValueError(f"labels must be ({len(matches.first_hit)},), got {names.shape}")
+    return {str(name): curve_from_matches(matches, names == name) for name in np.unique(names)}
+
+
+def curve_corners(curve: FROCCurve) -> FROCCurve:
+    """The points that suffice to draw or interpolate a curve exactly: for files and plots.
+
+    Args:
+        curve: Of n boxes.
+
+    Returns:
+        The same curve in at most about two points for each lesion hit.
+    """
+    last = _last_of_equal(curve.fps_per_image)
+    y = curve.sensitivity[last]
+    turns = np.ones(len(y), dtype=np.bool_)
+    same = (y[1:] == y[:-1]) | np.isnan(y[1:])
+    turns[1:-1] = ~(same[:-1] & same[1:])
+    return FROCCurve(*(values[last][turns] for values in curve))
+
+
+def _last_of_equal(values: Floats) -> Bools:
+    """Marks the last of each run of equal values."""
+    return np.append(values[1:] != values[:-1], np.ones(min(1, len(values)), dtype=np.bool_))

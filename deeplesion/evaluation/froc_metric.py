@@ -1,0 +1,179 @@
+"""FROC as a metric of mmdetection."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmdet.registry import METRICS
+from mmdet.structures.mask import encode_mask_results
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
+from torch import Tensor
+
+from deeplesion.evaluation.froc import REPORT_FPS
+from deeplesion.evaluation.plots import plot_froc
+from deeplesion.evaluation.report import (
+    FROCReport,
+    ScoredImage,
+    build_report,
+    flat_metrics,
+    format_table,
+    report_as_json,
+)
+from deeplesion.io import write_json
+
+META_KEYS = ("img_id", "file_name", "slice_interval", "instances")
+
+
+@METRICS.register_module()
+class FROCMetric(BaseMetric):
+    """Free-response ROC by the official protocol, see :mod:`deeplesion.evaluation.froc`.
+
+    Data samples must carry the meta keys ``img_id``, ``file_name``, ``slice_interval`` and
+    ``instances`` (the lesions, in px of the original image as predictions are). Prints a table and
+    gives, after the prefix ``froc``, ``sens@0.5`` ... ``sens@16``, ``mean`` (over 0.5, 1, 2 and 4
+    false positives per image) and, where there are such images, ``thin_mean`` (slice interval
+    <= 2 mm), ``thick_mean`` (5 mm) and ``other_mean``, each scored as a set of its own. Without
+    lesions they are NaN.
+
+    An image that came twice, for the sampler of a distributed run fills up its last batch, is
+    counted once. Files are written by the main process.
+
+    Args:
+        iou_threshold: Least IoU at which a box reaches a lesion.
+        fps: False positives per image at which sensitivities are given.
+        predictions_file: JSON of all boxes: ``{"meta": {...}, "images": [{"img_id", "file_name",
+            "bboxes": [[x1, y1, x2, y2, score], ...]}, ...]}``. None: not written.
+        save_masks: Whether that file gets the masks too, as COCO's RLE: ``"masks"`` of an image.
+        froc_file: JSON of the figures, strata and curves, see
+            :func:`deeplesion.evaluation.report.report_as_json`. None: not written.
+        plot_file: PNG of the curves. None: not drawn.
+        **kwargs: Those of ``BaseMetric``: ``collect_device``, ``prefix``, ``collect_dir``.
+    """
+
+    default_prefix = "froc"
+
+    def __init__(
+        self,
+        iou_threshold: float = 0.5,
+        fps: Sequence[float] = REPORT_FPS,
+        predictions_file: str | os.PathLike[str] | None = None,
+        save_masks: bool = False,
+        froc_file: str | os.PathLike[str] | None = None,
+        plot_file: str | os.PathLike[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.iou_threshold = iou_threshold
+        self.fps = tuple(float(value) for value in fps)
+        self.predictions_file = predictions_file
+        self.save_masks = save_masks
+        self.froc_file = froc_file
+        self.plot_file = plot_file
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Keep what scoring needs of a batch.
+
+        Args:
+            data_batch: Not used.
+            data_samples: Of the model, as dicts.
+
+        Raises:
+            KeyError: If a meta key is missing; it says which line of the config to change.
+            ValueError: If masks are to be saved and there are none.
+        """
+        for sample in data_samples:
+            check_meta_keys(sample)
+            result = {key: sample[key] for key in META_KEYS}
+            result["bboxes"] = boxes_with_scores(sample["pred_instances"])
+            if self.save_masks and self.predictions_file is not None:
+                result["masks"] = _encoded_masks(sample["pred_instances"])
+            self.results.append(result)
+
+    def compute_metrics(self, results: list[dict[str, Any]]) -> dict[str, float]:
+        """Score, print the table and write the files.
+
+        Args:
+            results: Of all processes.
+
+        Returns:
+            Figures by name, without the prefix.
+        """
+        unique = {(result["img_id"], result["file_name"]): result for result in reversed(results)}
+        # Boxes of equal score count in the order of images, which processes must not change.
+        results = sorted(unique.values(), key=lambda r: (r["file_name"], str(r["img_id"])))
+        report = build_report([_scored(r) for r in results], self.iou_threshold, self.fps)
+        title = f"FROC: sensitivity at IoU >= {self.iou_threshold:g}"
+        print_log(f"{title}\n{format_table(report)}", logger="current")
+        self._write_files(report, results)
+        return flat_metrics(report)
+
+    def _write_files(self, report: FROCReport, results: list[dict[str, Any]]) -> None:
+        if self.predictions_file is not None:
+            keys = ("img_id", "file_name", "bboxes", "masks")
+            images = [{key: r[key] for key in keys if key in r} for r in results]
+            meta = {
+                "classes": list((self.dataset_meta or {}).get("classes", ("lesion",))),
+                "bboxes": "x1, y1, x2, y2 in px of the original image, score",
+            }
+            write_json(self.predictions_file, {"meta": meta, "images": images})
+        if self.froc_file is not None:
+            settings = {"iou_threshold": self.iou_threshold, "fps": self.fps}
+            write_json(self.froc_file, report_as_json(report, settings), indent=1)
+        if self.plot_file is not None:
+            plot_froc(report.curves, self.plot_file)
+
+
+def check_meta_keys(sample: dict, keys: Sequence[str] = META_KEYS) -> None:
+    """Raise KeyError, naming the line of the config to change, if a meta key is missing."""
+    missing = [key for key in keys if key not in sample]
+    if missing:
+        raise KeyError(
+            f"data samples lack {', '.join(missing)}: add to PackDetInputs in the config's "
+            f"test_pipeline meta_keys=(..., {', '.join(map(repr, missing))})"
+        )
+
+
+def boxes_with_scores(predicted: dict[str, Any]) -> np.ndarray:
+    """Boxes and scores of predicted instances.
+
+    Args:
+        predicted: ``bboxes`` ``(n, 4)`` and ``scores`` ``(n,)``, of any floating type.
+
+    Returns:
+        ``(n, 5)`` float64: x1, y1, x2, y2 in px and score.
+    """
+    bboxes = predicted["bboxes"]
+    tensor = bboxes if isinstance(bboxes, Tensor) else bboxes.tensor
+    corners = tensor.detach().cpu().double().reshape(-1, 4)
+    # Decoders of the old convention, and bf16, turn boxes narrower than a pixel inside out.
+    corners = torch.cat([corners[:, :2], corners[:, 2:].maximum(corners[:, :2])], dim=1)
+    scores = predicted["scores"].detach().cpu().double().reshape(-1, 1)
+    return torch.cat([corners, scores], dim=1).numpy()
+
+
+def _encoded_masks(predicted: dict[str, Any]) -> list[dict[str, Any]]:
+    if "masks" not in predicted:
+        raise ValueError("save_masks=True needs a detector that predicts masks, this one does not")
+    masks = predicted["masks"]
+    encoded = encode_mask_results(
+        masks.detach().cpu().numpy() if isinstance(masks, Tensor) else masks
+    )
+    return [{"size": m["size"], "counts": m["counts"].decode("ascii")} for m in encoded]
+
+
+def _scored(result: dict[str, Any]) -> ScoredImage:
+    lesions = result["instances"]
+    interval = result["slice_interval"]
+    return ScoredImage(
+        detections=result["bboxes"],
+        lesions=np.array([lesion["bbox"] for lesion in lesions], np.float64).reshape(-1, 4),
+        slice_interval=math.nan if interval is None else float(interval),
+        long_axes=[float(lesion.get("diameters_mm", (math.nan,))[0]) for lesion in lesions],
+        coarse_types=[int(lesion.get("coarse_type", -1)) for lesion in lesions],
+    )

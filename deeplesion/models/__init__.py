@@ -1,0 +1,1 @@
+"""Network inputs, data preprocessor, backbones, necks and losses of the detectors."""

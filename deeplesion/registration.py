@@ -1,0 +1,17 @@
+"""Registers every component with mmdetection: the imports are the registrations."""
+
+from __future__ import annotations
+
+from deeplesion import mmcv_ops
+from deeplesion._import_noise import quiet_imports
+
+# mmcv.ops must be served before anything of mmdet is imported.
+mmcv_ops.install()
+
+with quiet_imports():
+    from deeplesion import visualization  # noqa: F401
+    from deeplesion.datasets import deeplesion  # noqa: F401
+    from deeplesion.engine import optim_wrapper  # noqa: F401
+    from deeplesion.evaluation import froc_metric  # noqa: F401
+    from deeplesion.models import backbones, data_preprocessor, losses, necks  # noqa: F401
+    from deeplesion.transforms import geometric, intensity, loading  # noqa: F401

@@ -1,0 +1,1 @@
+"""Pipeline transforms for stacks of CT slices, ``(H, W, D)``, beside mmdetection's own."""

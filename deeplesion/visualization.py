@@ -1,0 +1,262 @@
+"""What a detector found on a CT slice, what is there, and what it missed, as a picture."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from mmdet.registry import HOOKS
+from mmengine.dist import get_dist_info
+from mmengine.hooks import Hook
+from numpy.typing import ArrayLike, NDArray
+
+from deeplesion.canvas import Image, Item, draw_items, draw_masks, draw_recist, legend
+from deeplesion.datasets.ct import read_slice
+from deeplesion.evaluation.froc_metric import boxes_with_scores, check_meta_keys
+from deeplesion.evaluation.matching import MISSED, match_detections
+from deeplesion.io import atomic_write
+
+
+def draw_overlay(
+    hu_slice: ArrayLike,
+    window: tuple[float, float],
+    gt_boxes: ArrayLike,
+    pred_boxes: ArrayLike,
+    scores: ArrayLike,
+    gt_recist: ArrayLike | None = None,
+    masks: ArrayLike | None = None,
+    caption: str = "",
+    iou_threshold: float = 0.5,
+    min_side: int = 768,
+) -> Image:
+    """Draw predictions and ground truth on a windowed slice, a legend below.
+
+    Predicted boxes are drawn solid with their score, lesions dashed, in the colors of
+    :data:`deeplesion.canvas.STYLES`. Hit, duplicate and false positive are those of the FROC
+    protocol among the boxes given, so leave out those below a score of interest first.
+
+    Args:
+        hu_slice: ``(H, W)`` in HU.
+        window: HU that become black and white.
+        gt_boxes: ``(m, 4)`` x1, y1, x2, y2 of lesions in px.
+        pred_boxes: ``(n, 4)`` likewise.
+        scores: ``(n,)``.
+        gt_recist: ``(m, 4, 2)`` x, y of the ends of long and short axis in px.
+        masks: ``(n, H, W)`` bool, of the predictions.
+        caption: Line of text below the legend.
+        iou_threshold: Least IoU at which a box reaches a lesion.
+        min_side: Slices whose longer side is less px are enlarged by a whole number.
+
+    Returns:
+        ``(s * H + legend, s * W, 3)`` RGB, s being the enlargement.
+
+    Raises:
+        ValueError: If the window is empty, or an array is of a wrong shape.
+    """
+    gray = apply_window(hu_slice, window)
+    lesions = np.asarray(gt_boxes, np.float64).reshape(-1, 4)
+    detections = _detections(pred_boxes, scores)
+    kinds, missed = _outcomes(detections, lesions, iou_threshold)
+    scale = max(1, ceil(min_side / max(gray.shape)))
+    size = (gray.shape[1] * scale, gray.shape[0] * scale)
+    enlarged = cv2.resize(gray, size, interpolation=cv2.INTER_CUBIC)
+    picture = cv2.cvtColor(enlarged, cv2.COLOR_GRAY2RGB)
+    if masks is not None:
+        draw_masks(picture, _checked_masks(masks, len(detections), gray.shape), kinds)
+    if gt_recist is not None:
+        draw_recist(picture, np.asarray(gt_recist, np.float64).reshape(-1, 4, 2), scale)
+
+    items = [
+        Item(kind, box[:4], f"{box[4]:.2f}") for kind, box in zip(kinds, detections, strict=True)
+    ]
+    items = [items[index] for index in np.argsort(detections[:, 4], kind="stable")]
+    for box, is_missed in zip(lesions, missed, strict=True):
+        items.append(
+            Item("lesion missed", box, "missed") if is_missed else Item("lesion found", box)
+        )
+    draw_items(picture, items, scale)
+    return np.concatenate([picture, legend([item.kind for item in items], caption, size[0])])
+
+
+def apply_window(hu_slice: ArrayLike, window: tuple[float, float]) -> Image:
+    """Map a window of HU to gray.
+
+    Args:
+        hu_slice: ``(H, W)`` in HU.
+        window: HU that become black and white; what is beyond is cut off.
+
+    Returns:
+        ``(H, W)`` uint8.
+
+    Raises:
+        ValueError: If the slice is not ``(H, W)``, or the window is empty.
+    """
+    hu = np.asarray(hu_slice, np.float32)
+    low, high = window
+    if hu.ndim != 2:
+        raise ValueError(f"hu_slice must be (H, W), got {hu.shape}")
+    if not low < high:
+        raise ValueError(f"window must be (low, high) in HU with low < high, got {window}")
+    return np.rint((np.clip(hu, low, high) - low) * (255 / (high - low))).astype(np.uint8)
+
+
+def montage(images: Sequence[Image], columns: int, gap: int = 8, background: int = 255) -> Image:
+    """Put pictures side by side in rows, each in the middle of a cell of the largest's size.
+
+    Args:
+        images: ``(H, W, 3)`` each, sizes may differ.
+        columns: Pictures in a row.
+        gap: px between cells.
+        background: Gray of gaps and of what pictures leave free.
+
+    Returns:
+        ``(H', W', 3)`` uint8.
+
+    Raises:
+        ValueError: If there are no images, or ``columns`` is < 1.
+    """
+    if not images:
+        raise ValueError("images must hold at least one picture, got none")
+    if columns < 1:
+        raise ValueError(f"columns must be >= 1, got {columns}")
+    columns = min(columns, len(images))
+    height = max(image.shape[0] for image in images)
+    width = max(image.shape[1] for image in images)
+    rows = ceil(len(images) / columns)
+    shape = (rows * (height + gap) - gap, columns * (width + gap) - gap, 3)
+    sheet = np.full(shape, background, np.uint8)
+    for index, image in enumerate(images):
+        row, column = divmod(index, columns)
+        top = row * (height + gap) + (height - image.shape[0]) // 2
+        left = column * (width + gap) + (width - image.shape[1]) // 2
+        sheet[top : top + image.shape[0], left : left + image.shape[1]] = image
+    return sheet
+
+
+def save_image(path: str | os.PathLike[str], image: Image) -> None:
+    """Write an RGB picture ``(H, W, 3)``; the suffix of the path chooses the format.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    with atomic_write(path) as temporary:
+        if not cv2.imwrite(str(temporary), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
+            raise OSError(f"cannot write {path}")
+
+
+@HOOKS.register_module()
+class CTVisualizationHook(Hook):
+    """Writes an overlay of each key slice in testing, see :func:`draw_overlay`.
+
+    mmdetection's own hook reads images as 8 bit, which CT slices are not. Data samples must carry
+    the meta keys ``img_path``, ``file_name``, ``instances`` and, unless ``window`` is given,
+    ``window``. In a distributed run each process writes its share.
+
+    Args:
+        out_dir: Folder of the PNG files, named as the key slices.
+        score_threshold: Boxes below it are left out.
+        max_images: At most this many; None: all.
+        window: HU that become black and white; None: the window of each sample.
+        iou_threshold: Least IoU at which a box reaches a lesion.
+    """
+
+    def __init__(
+        self,
+        out_dir: str | os.PathLike[str],
+        score_threshold: float = 0.3,
+        max_images: int | None = None,
+        window: tuple[float, float] | None = None,
+        iou_threshold: float = 0.5,
+    ) -> None:
+        self.out_dir = Path(out_dir)
+        self.score_threshold = score_threshold
+        self.max_images = max_images
+        self.window = window
+        self.iou_threshold = iou_threshold
+        self._written = 0
+
+    def before_test(self, runner: Any) -> None:
+        """Start counting anew."""
+        self._written = 0
+
+    def after_test_iter(
+        self,
+        runner: Any,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: Sequence[Any] | None = None,
+    ) -> None:
+        """Write the overlays of a batch."""
+        for sample in outputs or ():
+            if self.max_images is not None and self._written >= _share(self.max_images):
+                return
+            picture = self.draw(sample)
+            name = Path(sample.metainfo["file_name"]).stem
+            save_image(self.out_dir / f"{name}.png", picture)
+            self._written += 1
+
+    def draw(self, sample: Any) -> Image:
+        """The overlay of one data sample of mmdetection.
+
+        Raises:
+            KeyError: If a meta key is missing; it says which line of the config to change.
+        """
+        meta = sample.metainfo
+        keys = ["img_path", "file_name", "instances"]
+        check_meta_keys(meta, keys if self.window else [*keys, "window"])
+        low, high = self.window or meta["window"]
+        predicted = sample.pred_instances
+        boxes = boxes_with_scores({"bboxes": predicted.bboxes, "scores": predicted.scores})
+        shown = boxes[:, 4] >= self.score_threshold
+        lesions = meta["instances"]
+        interval = meta.get("slice_interval")
+        parts = [meta["file_name"], f"{interval:g} mm" if interval else ""]
+        return draw_overlay(
+            read_slice(meta["img_path"]),
+            (low, high),
+            np.array([lesion["bbox"] for lesion in lesions]).reshape(-1, 4),
+            boxes[shown, :4],
+            boxes[shown, 4],
+            gt_recist=[lesion["recist"] for lesion in lesions if "recist" in lesion],
+            masks=np.asarray(predicted.masks.cpu())[shown] if "masks" in predicted else None,
+            caption="   ".join([*filter(None, parts), f"window {low:g} to {high:g} HU"]),
+            iou_threshold=self.iou_threshold,
+        )
+
+
+def _share(total: int) -> int:
+    """This process's part of a number of images."""
+    rank, processes = get_dist_info()
+    return total // processes + (rank < total % processes)
+
+
+def _detections(boxes: ArrayLike, scores: ArrayLike) -> NDArray[np.float64]:
+    corners, values = np.asarray(boxes, np.float64).reshape(-1, 4), np.asarray(scores, np.float64)
+    if values.shape != (len(corners),):
+        raise ValueError(f"scores must be ({len(corners)},), as pred_boxes, got {values.shape}")
+    return np.column_stack([corners, values])
+
+
+def _outcomes(
+    detections: NDArray[np.float64], lesions: NDArray[np.float64], iou_threshold: float
+) -> tuple[list[str], NDArray[np.bool_]]:
+    """Kind of each detection, a key of STYLES, and whether each lesion is missed."""
+    order = np.argsort(-detections[:, 4], kind="stable")
+    matches = match_detections([detections], [lesions], iou_threshold)
+    kinds = np.where(matches.false_positive, "false positive", "duplicate")
+    kinds[matches.first_hit[matches.first_hit != MISSED]] = "hit"
+    by_detection = np.empty_like(kinds)
+    by_detection[order] = kinds
+    return by_detection.tolist(), matches.first_hit == MISSED
+
+
+def _checked_masks(masks: ArrayLike, count: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    array = np.asarray(masks, np.float32)
+    if array.shape != (count, *shape):
+        raise ValueError(f"masks must be {(count, *shape)}, as pred_boxes, got {array.shape}")
+    return array

@@ -1,0 +1,350 @@
+"""Tests of the data set and of its files in JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+from torch.utils.data import DataLoader
+
+pytest.importorskip("mmdet")
+
+import deeplesion  # noqa: F401
+from deeplesion.datasets.ct import SliceError
+from deeplesion.datasets.data_infos import write_infos
+from deeplesion.datasets.deeplesion import DeepLesionDataset
+from deeplesion.datasets.dl_info import DLInfoError
+from deeplesion.transforms.loading import LoadCTSlices
+from tests.deeplesion.datasets.helpers import csv_row, row_of, write_csv, write_series
+
+SERIES = ("000001_01_01", "000002_01_01", "000003_01_01", "000004_01_01")
+LOAD = {"type": LoadCTSlices, "num_slices": 3}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Four key slices: two in train (one of two lesions), one each in val and test."""
+    rows = [
+        row_of(SERIES[0], 5),
+        row_of(SERIES[1], 5),
+        row_of(SERIES[0], 5, Bounding_boxes="3, 4, 20, 22"),
+        row_of(SERIES[2], 5, split=2),
+        row_of(SERIES[3], 5, split=3),
+        row_of(SERIES[3], 6, split=3, Possibly_noisy="1"),
+    ]
+    write_csv(tmp_path / "DL_info.csv", rows)
+    for series in SERIES:
+        write_series(tmp_path, series, [4, 5, 6])
+    return tmp_path
+
+
+def dataset(root: Path, **kwargs: Any) -> DeepLesionDataset:
+    return DeepLesionDataset(data_root=str(root), **{"pipeline": [LOAD], **kwargs})
+
+
+def key_slice(root: Path, number: int) -> Path:
+    return root / "Images_png" / SERIES[number] / "005.png"
+
+
+def write_masks(path: Path, boxes: dict[str, list[list[float]]], size: Any = (64, 48)) -> None:
+    masks = {}
+    for name, of_image in boxes.items():
+        masks[name] = []
+        for x1, y1, x2, y2 in of_image:
+            mask = np.zeros(size, np.uint8, order="F")
+            mask[int(y1) : int(y2) + 1, int(x1) : int(x2) + 1] = 1
+            rle = coco_mask.encode(mask)
+            entry = {"bbox": [x1, y1, x2, y2], "size": rle["size"]}
+            masks[name].append({**entry, "counts": rle["counts"].decode()})
+    path.write_text(json.dumps({"meta": {}, "masks": masks}))
+
+
+def test_a_data_info(root: Path) -> None:
+    data = dataset(root, split="train")
+    assert len(data) == 2
+    assert data.metainfo["classes"] == ("lesion",)
+    info = data.get_data_info(0)
+    instances = info.pop("instances")
+    assert info == {
+        "img_id": 2,
+        "file_name": "000001_01_01_005.png",
+        "series": "000001_01_01",
+        "key_slice": 5,
+        "patient_id": 1,
+        "slice_interval": 1.0,
+        "spacing": (0.5, 0.5),
+        "window": (-175.0, 275.0),
+        "height": 64,
+        "width": 48,
+        "split": "train",
+        "row": 2,
+        "image_root": str(root / "Images_png"),
+        "img_path": str(root / "Images_png/000001_01_01/005.png"),
+        "sample_idx": 0,
+    }
+    assert [instance["row"] for instance in instances] == [2, 4]
+    assert instances[1]["bbox"] == [2, 3, 19, 21]
+    assert instances[0] == {
+        "bbox": [10, 16, 30, 34],
+        "bbox_label": 0,
+        "ignore_flag": 0,
+        "recist": ((15, 25), (25, 25), (20, 21), (20, 29)),
+        "diameters_mm": (5, 4),
+        "coarse_type": -1,
+        "row": 2,
+    }
+
+
+def test_splits_and_noisy_rows(root: Path) -> None:
+    assert [len(dataset(root, split=s)) for s in ("train", "val", "test", None)] == [2, 1, 1, 4]
+    assert len(dataset(root, split="test", keep_noisy=True)) == 2
+    ids = [dataset(root).get_data_info(i)["img_id"] for i in range(4)]
+    assert len(set(ids)) == 4
+
+
+def test_bad_arguments(root: Path) -> None:
+    with pytest.raises(ValueError, match=r"split must be one of .* got 'valid'"):
+        dataset(root, split="valid")
+    with pytest.raises(ValueError, match="on_error must be 'raise' or 'skip', got 'ignore'"):
+        dataset(root, on_error="ignore")
+
+
+def test_absent_data_says_how_to_get_it(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"data_root .*x is not there: .*make_synthetic"):
+        dataset(tmp_path / "x")
+    with pytest.raises(FileNotFoundError, match=r"DL_info\.csv is not there: .*make_synthetic"):
+        dataset(tmp_path)
+
+
+def test_nothing_left(root: Path) -> None:
+    write_csv(root / "DL_info.csv", [row_of(SERIES[0], 5)])
+    with pytest.raises(ValueError, match=r"DL_info\.csv has no key slice of split 'val'"):
+        dataset(root, split="val")
+    key_slice(root, 0).unlink()
+    with pytest.raises(ValueError, match="no key slice of split None to load"):
+        dataset(root, on_error="skip")
+
+
+def test_nested_layout(root: Path) -> None:
+    (root / "Images_png").rename(root / "inner")
+    (root / "Images_png").mkdir()
+    (root / "inner").rename(root / "Images_png/Images_png")
+    assert dataset(root)[0]["img"].shape == (64, 48, 3)
+
+
+def test_filter_cfg(root: Path, tmp_path: Path) -> None:
+    infos = [dataset(root).get_data_info(index) for index in range(4)]
+    infos[1]["instances"] = []
+    write_infos(root / "a.json", infos)
+    settings = {"ann_file": "a.json", "filter_cfg": {"filter_empty_gt": True}}
+    assert len(dataset(root, ann_file="a.json")) == 4
+    assert len(dataset(root, **settings)) == 3
+    assert len(dataset(root, **settings, test_mode=True)) == 4
+    assert len(dataset(root, filter_cfg={"min_size": 48})) == 4
+
+
+@pytest.mark.parametrize("workers", ["fork", "spawn"])
+def test_workers(root: Path, workers: str) -> None:
+    data = dataset(root)
+    loader = DataLoader(
+        data, batch_size=1, num_workers=1, collate_fn=list, multiprocessing_context=workers
+    )
+    assert [batch[0]["img"][0, 0].tolist() for batch in loader] == [[40, 50, 60]] * 4
+
+
+def test_first_malformed_row_is_named(root: Path) -> None:
+    rows = [csv_row(), csv_row(Bounding_boxes="1"), csv_row(Spacing_mm_px_="0.5, 0.5, NaN")]
+    write_csv(root / "DL_info.csv", rows)
+    with pytest.raises(DLInfoError, match=r"Bounding_boxes must be.*\(row 3 of DL_info\.csv\)"):
+        dataset(root)
+    data = dataset(root, on_error="skip")
+    assert [instance["row"] for instance in data.get_data_info(0)["instances"]] == [2]
+    assert data.skipped == {"rows": 2}
+
+
+def test_a_missing_column_cannot_be_skipped(root: Path) -> None:
+    (root / "DL_info.csv").write_text("File_name\n")
+    with pytest.raises(DLInfoError, match="lacks the column"):
+        dataset(root, on_error="skip")
+
+
+def test_bad_key_slice_raises_when_loaded_and_names_file_and_row(root: Path) -> None:
+    key_slice(root, 1).unlink()
+    data = dataset(root, split="train")
+    assert data[0]["num_slices"] == 3
+    with pytest.raises(SliceError, match=r"000002_01_01/005\.png is missing \(row 3 of DL_info"):
+        data[1]
+
+
+@pytest.mark.parametrize("test_mode", [False, True])
+@pytest.mark.parametrize("damage", ["missing", "truncated", "other size"])
+def test_skip_drops_bad_key_slices(root: Path, test_mode: bool, damage: str) -> None:
+    if damage == "missing":
+        key_slice(root, 0).unlink()
+    elif damage == "truncated":
+        key_slice(root, 0).write_bytes(key_slice(root, 0).read_bytes()[:-20])
+    else:
+        rows = [row_of(series, 5) for series in SERIES]
+        rows[0]["Image_size"] = "64, 64"
+        write_csv(root / "DL_info.csv", rows)
+    data = dataset(root, on_error="skip", test_mode=test_mode)
+    assert len(data) == 3
+    assert data.skipped == {"key slices": 1}
+    assert all(sample["img"].shape == (64, 48, 3) for sample in (data[i] for i in range(3)))
+
+
+def damage_inside(path: Path) -> None:
+    """Spoil a file in a way that only decoding shows."""
+    content = bytearray(path.read_bytes())
+    start = content.index(b"IDAT") + 8
+    content[start : start + 8] = bytes(8)
+    path.write_bytes(content)
+
+
+def test_evaluation_finds_by_decoding_what_headers_do_not_show(root: Path) -> None:
+    damage_inside(key_slice(root, 0))
+    data = dataset(root, on_error="skip", test_mode=True)
+    assert len(data) == 3
+    assert {data[i]["series"] for i in range(3)} == set(SERIES[1:])
+
+
+def test_training_replaces_what_fails_when_loaded(root: Path) -> None:
+    damage_inside(key_slice(root, 0))
+    data = dataset(root, on_error="skip")
+    assert len(data) == 4
+    assert data[0]["series"] in SERIES[1:]
+    assert data.skipped["key slices while loading"] >= 1
+
+
+def test_skip_takes_an_unreadable_neighbor_as_missing(root: Path) -> None:
+    key_slice(root, 0).with_name("006.png").write_bytes(b"")
+    with pytest.raises(SliceError, match=r"006\.png"):
+        dataset(root)[0]
+    for test_mode in (False, True):
+        data = dataset(root, on_error="skip", test_mode=test_mode, pipeline=[{**LOAD}])
+        assert data[0]["img"][0, 0].tolist() == [40, 50, 50]
+        assert not data.skipped
+
+
+def test_masks_are_matched_by_box(root: Path) -> None:
+    boxes = {
+        "000001_01_01_005.png": [[2, 3, 19, 21], [10.3, 16, 30, 34]],
+        "000002_01_01_005.png": [[10, 16, 30, 34]],
+    }
+    write_masks(root / "masks_train.json", boxes)
+    data = dataset(root, split="train", mask_file="masks_{split}.json")
+    masks = [coco_mask.decode(i["mask"]) for i in data.get_data_info(0)["instances"]]
+    assert [mask.sum() for mask in masks] == [21 * 19, 18 * 19]
+    assert masks[0][16, 10] == 1
+
+
+def test_masks_of_all_splits(root: Path) -> None:
+    box = [[10, 16, 30, 34]]
+    first = [*box, [2, 3, 19, 21]]
+    train = {f"{SERIES[0]}_005.png": first, f"{SERIES[1]}_005.png": box}
+    write_masks(root / "masks_train.json", train)
+    write_masks(root / "masks_val.json", {f"{SERIES[2]}_005.png": box})
+    write_masks(root / "masks_test.json", {f"{SERIES[3]}_005.png": box})
+    data = dataset(root, mask_file="masks_{split}.json")
+    assert all("mask" in i for n in range(4) for i in data.get_data_info(n)["instances"])
+
+
+def test_mask_errors(root: Path) -> None:
+    settings: dict[str, Any] = {"split": "val", "mask_file": "masks_{split}.json"}
+    name = "000003_01_01_005.png"
+    path = root / "masks_val.json"
+    with pytest.raises(FileNotFoundError, match=r"masks_val\.json is not there: .*make_masks\.py"):
+        dataset(root, **settings)
+    write_masks(path, {})
+    with pytest.raises(ValueError, match=rf"{name}, row 5 of DL_info\.csv, has no mask in masks_"):
+        dataset(root, **settings)
+    write_masks(path, {name: [[10, 16, 30, 39]]})
+    with pytest.raises(ValueError, match=rf"{name}, row 5 .*has no mask"):
+        dataset(root, **settings)
+    write_masks(path, {name: [[10, 16, 30, 34]]}, size=(48, 64))
+    with pytest.raises(ValueError, match=r"mask of \[48, 64\] px \(h, w\).*wanted is \[64, 48\]"):
+        dataset(root, **settings)
+    path.write_text("[]")
+    with pytest.raises(ValueError, match=r"masks_val\.json must be"):
+        dataset(root, **settings)
+    path.write_text("{")
+    with pytest.raises(ValueError, match=r"masks_val\.json is not JSON"):
+        dataset(root, **settings)
+
+
+def test_dump_and_read_back(root: Path) -> None:
+    before = dataset(root)
+    before.dump(root / "infos.json")
+    assert str(root) not in (root / "infos.json").read_text()
+    after = dataset(root, ann_file="infos.json")
+
+    def plain(data: DeepLesionDataset) -> Any:
+        return json.loads(json.dumps([data.get_data_info(i) for i in range(len(data))]))
+
+    assert plain(after) == plain(before)
+    assert len(dataset(root, ann_file="infos.json", split="train")) == 2
+
+
+def test_shortest_json(root: Path) -> None:
+    entry = {"file_name": "000001_01_01_005.png", "height": 64, "width": 48}
+    entry |= {"slice_interval": None, "instances": [{"bbox": [1, 2, 3, 4]}]}
+    (root / "a.json").write_text(json.dumps({"data_list": [entry]}))
+    sample = dataset(root, ann_file="a.json")[0]
+    assert math.isnan(sample["thickness"])
+    assert sample["img"][0, 0].tolist() == [40, 50, 60]
+    assert sample["instances"] == [{"bbox": [1, 2, 3, 4], "bbox_label": 0, "ignore_flag": 0}]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([], "must be {'metainfo'"),
+        ({"data_list": [{}]}, r"entry 0 .* lacks file_name, height, width, slice_interval, inst"),
+        ({"data_list": [{"file_name": "x.png"}]}, "entry 0 .* lacks height"),
+    ],
+)
+def test_json_of_another_layout(root: Path, content: Any, message: str) -> None:
+    (root / "a.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=message):
+        dataset(root, ann_file="a.json")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"file_name": "109.png"}, "file_name must look like"),
+        ({"instances": [{"bbox": [3, 2, 1, 4]}]}, "bbox must be .* with an area"),
+        ({"instances": [{}]}, "bbox must be .* got None"),
+    ],
+)
+def test_json_of_bad_entries(root: Path, changes: dict, message: str) -> None:
+    entry = {"file_name": "000001_01_01_005.png", "height": 64, "width": 48}
+    entry |= {"slice_interval": 1, "instances": [], **changes}
+    (root / "a.json").write_text(json.dumps({"data_list": [entry]}))
+    with pytest.raises(ValueError, match=message):
+        dataset(root, ann_file="a.json")
+
+
+def test_real_slices(shared_data: Path) -> None:
+    """Neighbors are not stored there: every slice of a stack is the key slice."""
+    root = shared_data / "deeplesion_mini"
+    val, test = (dataset(root, split=s, pipeline=[{**LOAD}]) for s in ("val", "test"))
+    lesions = [
+        sum(len(d.get_data_info(i)["instances"]) for i in range(len(d))) for d in (val, test)
+    ]
+    assert lesions == [35, 16]
+    assert len(val) + len(test) == 50
+    seen = set()
+    for index in range(len(val)):
+        sample = val[index]
+        assert sample["img"].shape == (512, 512, 3)
+        assert (sample["img"] == sample["img"][..., :1]).all()
+        assert -1100 < sample["img"].min() < -900
+        seen.add((sample["slice_interval"], sample["thickness"]))
+    assert seen == {(1.0, 2.0), (2.0, 2.0), (5.0, 5.0)} & seen
+    assert len(seen) >= 2

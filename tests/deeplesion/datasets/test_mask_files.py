@@ -1,0 +1,178 @@
+"""Masks of a whole split."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+
+from deeplesion.datasets import mask_files
+from deeplesion.datasets.ct import SliceError
+from deeplesion.datasets.dl_info import read_dl_info
+from deeplesion.datasets.journal import journal_path
+from deeplesion.datasets.mask_files import EmptySplitError, MaskJob, make_masks
+from deeplesion.datasets.synthetic.generate import SyntheticConfig, make_synthetic
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("masks") / "data"
+    make_synthetic(root, SyntheticConfig(patients=6, size=96, seed=2))
+    return root
+
+
+@pytest.fixture
+def root(source: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(source, tmp_path / "data"))
+
+
+def load(path: Path) -> dict[str, dict[str, list[dict[str, object]]]]:
+    return json.loads(path.read_text())
+
+
+def key_slice_files(root: Path, split: str) -> list[Path]:
+    records = [r for r in read_dl_info(root / "DL_info.csv") if r.split == split]
+    paths = [root / "Images_png" / r.series / f"{r.key_slice:03d}.png" for r in records]
+    return list(dict.fromkeys(paths))
+
+
+def edit_rows(root: Path, **columns: str) -> None:
+    with (root / "DL_info.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    with (root / "DL_info.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows({**row, **columns} for row in rows)
+
+
+def test_masks_match_the_truth(root: Path) -> None:
+    summary = make_masks(root, MaskJob("train"))
+    made, truth = load(root / "masks_train.json"), load(root / "masks_true_train.json")
+    assert list(made["masks"]) == list(truth["masks"])
+    ious = []
+    for name, masks in made["masks"].items():
+        for one, true in zip(masks, truth["masks"][name], strict=True):
+            assert one["bbox"] == pytest.approx(true["bbox"])
+            a, b = coco_mask.decode(one), coco_mask.decode(true)
+            ious.append((a & b).sum() / (a | b).sum())
+    assert np.mean(ious) > 0.75
+    assert summary.grabcut + summary.ellipse == len(ious)
+    assert summary.key_slices == len(made["masks"])
+    assert made["meta"]["grabcut"] == summary.grabcut
+    assert made["meta"]["ellipse"] == summary.ellipse
+    assert (made["meta"]["seed"], made["meta"]["iterations"]) == (0, 3)
+    assert not journal_path(root / "masks_train.json").exists()
+
+
+def test_workers_do_not_change_a_byte(root: Path) -> None:
+    one, two = root / "one.json", root / "two.json"
+    make_masks(root, MaskJob("train", out=one, workers=1))
+    make_masks(root, MaskJob("train", out=two, workers=2))
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_resumed_masks_are_those_of_one_run(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_masks(root, MaskJob("train", out=root / "whole.json"))
+    out = root / "resumed.json"
+    original, calls = mask_files.mask_key_slice, []
+
+    def stop_after_two(key_slice: object, **options: object) -> object:
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(key_slice)
+        return original(key_slice, **options)
+
+    monkeypatch.setattr(mask_files, "mask_key_slice", stop_after_two)
+    with pytest.raises(KeyboardInterrupt):
+        make_masks(root, MaskJob("train", out=out))
+    assert not out.exists()
+    monkeypatch.setattr(mask_files, "mask_key_slice", original)
+    summary = make_masks(root, MaskJob("train", out=out))
+    assert summary.resumed == 2
+    assert out.read_bytes() == (root / "whole.json").read_bytes()
+
+
+def test_journal_of_another_seed_is_not_used(root: Path) -> None:
+    out = root / "masks.json"
+    journal_path(out).write_text('{"settings": {"seed": 7}}\n{"file_name": "x.png"}\n')
+    assert make_masks(root, MaskJob("train", out=out)).resumed == 0
+
+
+def test_fallback_ellipses_are_counted(root: Path) -> None:
+    """Boxes over the whole slice leave GrabCut no background."""
+    edit_rows(root, Bounding_boxes="1, 1, 96, 96")
+    summary = make_masks(root, MaskJob("val"))
+    assert summary.grabcut == 0
+    assert summary.ellipse > 0
+    content = load(root / "masks_val.json")
+    assert content["meta"]["ellipse"] == summary.ellipse
+    assert all(coco_mask.decode(m).any() for found in content["masks"].values() for m in found)
+    assert f"{summary.ellipse} RECIST ellipses" in str(summary)
+
+
+def test_noisy_rows_are_left_out_unless_kept(root: Path) -> None:
+    edit_rows(root, Possibly_noisy="1")
+    with pytest.raises(EmptySplitError, match="no key slice of split 'val' in"):
+        make_masks(root, MaskJob("val"))
+    assert make_masks(root, MaskJob("val", keep_noisy=True)).key_slices > 0
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "8 bit", "size"])
+def test_a_bad_key_slice_is_named_or_skipped(root: Path, damage: str) -> None:
+    path = key_slice_files(root, "train")[1]
+    if damage == "missing":
+        path.unlink()
+    elif damage == "truncated":
+        path.write_bytes(path.read_bytes()[:500])
+    else:
+        dtype, size = (np.uint8, 96) if damage == "8 bit" else (np.uint16, 50)
+        cv2.imwrite(str(path), np.zeros((size, size), dtype))
+    with pytest.raises(SliceError, match=rf"{path.name} .*\(row \d+ of DL_info\.csv\)"):
+        make_masks(root, MaskJob("train"))
+    summary = make_masks(root, MaskJob("train", on_error="skip"))
+    assert len(summary.skipped) == 1
+    assert path.name in summary.skipped[0]
+    assert "1 skipped" in str(summary)
+    content = load(root / "masks_train.json")
+    assert content["meta"]["skipped"] == 1
+    assert len(content["masks"]) == summary.key_slices
+
+
+def test_what_was_skipped_is_made_once_it_is_there(root: Path) -> None:
+    path = key_slice_files(root, "val")[0]
+    hidden = path.rename(path.with_suffix(".hidden"))
+    assert len(make_masks(root, MaskJob("val", on_error="skip")).skipped) == 1
+    hidden.rename(path)
+    assert not make_masks(root, MaskJob("val", on_error="skip")).skipped
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"split": "valid"}, "split must be one of train, val, test, got 'valid'"),
+        ({"workers": 0}, "workers must be >= 1, got 0"),
+        ({"seed": -1}, "seed must be 0 to"),
+        ({"on_error": "ignore"}, "on_error must be raise or skip, got 'ignore'"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MaskJob(**{"split": "val", **arguments})  # type: ignore[arg-type]
+
+
+def test_real_lesions(shared_data: Path, tmp_path: Path) -> None:
+    """GrabCut cuts all real validation lesions, to less than their box and more than a dot."""
+    job = MaskJob("val", out=tmp_path / "masks.json")
+    summary = make_masks(shared_data / "deeplesion_mini", job)
+    assert (summary.grabcut, summary.ellipse) == (35, 0)
+    for masks in load(job.out)["masks"].values():  # type: ignore[arg-type]
+        for mask in masks:
+            x1, y1, x2, y2 = mask["bbox"]  # type: ignore[misc]
+            share = coco_mask.area(mask) / ((x2 - x1) * (y2 - y1))  # type: ignore[has-type]
+            assert 0.1 < share < 0.95

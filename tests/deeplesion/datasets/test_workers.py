@@ -1,0 +1,61 @@
+"""Work dealt to several processes."""
+
+from __future__ import annotations
+
+import os
+
+import cv2
+import numpy as np
+import pytest
+
+from deeplesion.datasets.workers import process_map
+
+
+def square(value: int) -> int:
+    return value * value
+
+
+def blur(value: int) -> int:
+    cv2.GaussianBlur(np.zeros((512, 512, 3), np.float32), (31, 31), 5.0)
+    return value
+
+
+def process_id(value: int) -> int:
+    return os.getpid()
+
+
+def fail(value: int) -> int:
+    raise ValueError(f"cannot do {value}")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_results_come_in_order(workers: int) -> None:
+    with process_map(square, range(20), workers) as results:
+        assert list(results) == [value * value for value in range(20)]
+
+
+def test_one_worker_is_this_process() -> None:
+    with process_map(process_id, [0], 1) as results:
+        assert list(results) == [os.getpid()]
+
+
+def test_workers_live_though_this_process_has_used_opencv_threads() -> None:
+    blur(0)
+    with process_map(blur, range(4), 2, ordered=False) as results:
+        assert sorted(results) == [0, 1, 2, 3]
+
+
+def test_errors_of_workers_arrive() -> None:
+    with (
+        pytest.raises(ValueError, match="cannot do 3"),
+        process_map(fail, [3], 2) as results,
+    ):
+        list(results)
+
+
+def test_no_workers_are_refused() -> None:
+    with (
+        pytest.raises(ValueError, match="workers must be >= 1, got 0"),
+        process_map(square, [], 0),
+    ):
+        pass

@@ -1,0 +1,34 @@
+"""Process groups without a GPU."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.distributed as dist
+from mmengine.config import Config
+
+from deeplesion.engine.distributed import prepare_distributed, shut_down
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="gloo is chosen only where there is no CUDA")
+def test_pytorch_launcher_gets_gloo_and_ddp_without_devices(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cfg = Config({"launcher": "pytorch"})
+    variables = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29613"}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    try:
+        prepare_distributed(cfg)
+        assert dist.get_backend() == "gloo"
+        assert cfg.model_wrapper_cfg.device_ids is None
+    finally:
+        shut_down()
+    assert not dist.is_initialized()
+
+
+def test_one_process_needs_nothing() -> None:
+    cfg = Config({"launcher": "none"})
+    prepare_distributed(cfg)
+    assert not dist.is_initialized()
+    assert "model_wrapper_cfg" not in cfg

@@ -1,0 +1,254 @@
+"""FROC curves by hand, by the published scorer, and what must not change them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deeplesion.evaluation.froc import (
+    MEAN_FPS,
+    REPORT_FPS,
+    FROCCurve,
+    curve_corners,
+    curve_from_matches,
+    froc_curve,
+    mean_sensitivity,
+    sensitivity_at,
+    stratified_curves,
+)
+from deeplesion.evaluation.matching import match_detections
+from tests.deeplesion.evaluation.test_matching import images
+
+HIT = [0, 0, 9, 9]
+FAR = [50, 50, 59, 59]
+OTHER = [20, 20, 29, 29]
+
+#: The published scorer's figures that ours need not equal, and why.
+NOT_WELL_DEFINED = {
+    "17_zero_area_and_inverted": "holds a box with x2 < x1, which we refuse",
+}
+CURVE_NOT_WELL_DEFINED = {
+    "13_many_fps": "two boxes of score 0.77, which its unstable sort swaps; the figures agree",
+}
+
+
+def curve_of(detections: list, ground_truths: list) -> FROCCurve:
+    return froc_curve([np.array(d) for d in detections], [np.array(g) for g in ground_truths])
+
+
+def test_by_hand() -> None:
+    # By score: hit, false positive, the same lesion again, false positive, the other lesion.
+    detections = [
+        [[*HIT, 0.9], [*FAR, 0.8], [0, 0, 9, 8, 0.7]],
+        [[*FAR, 0.6], [*OTHER, 0.5]],
+    ]
+    curve = curve_of(detections, [[HIT], [OTHER]])
+    np.testing.assert_array_equal(curve.sensitivity, [0.5, 0.5, 0.5, 0.5, 1.0])
+    np.testing.assert_array_equal(curve.fps_per_image, [0, 0.5, 0.5, 1.0, 1.0])
+    np.testing.assert_array_equal(curve.thresholds, [0.9, 0.8, 0.7, 0.6, 0.5])
+    at = sensitivity_at(curve.sensitivity, curve.fps_per_image, (0, 0.5, 0.75, 1, 16))
+    np.testing.assert_array_equal(at, [0.5, 0.5, 0.75, 1.0, 1.0])
+    assert mean_sensitivity(curve) == (0.5 + 1 + 1 + 1) / 4
+
+
+def test_figures_that_are_reported() -> None:
+    assert REPORT_FPS == (0.5, 1, 2, 4, 8, 16)
+    assert MEAN_FPS == (0.5, 1, 2, 4)
+
+
+@pytest.mark.parametrize(
+    ("fps", "expected"),
+    [
+        (0.0, 0.0),  # before the start
+        (0.9, 0.0),
+        (1.0, 0.6),  # the last of three
+        (1.5, 0.7),  # half way
+        (2.0, 0.8),
+        (100.0, 0.8),  # beyond the end
+    ],
+)
+def test_interpolation(fps: float, expected: float) -> None:
+    at = sensitivity_at([0.2, 0.4, 0.6, 0.8], [1.0, 1.0, 1.0, 2.0], (fps,))
+    np.testing.assert_allclose(at, [expected], atol=1e-15)
+
+
+def test_empty_and_undefined() -> None:
+    assert sensitivity_at([], []).tolist() == [0.0] * 6
+    nothing_found = curve_of([[], []], [[HIT], []])
+    assert [len(values) for values in nothing_found] == [0, 0, 0]
+    assert mean_sensitivity(nothing_found) == 0
+    no_lesions = curve_of([[[*FAR, 0.5]]], [[]])
+    assert no_lesions.fps_per_image.tolist() == [1.0]
+    assert np.isnan(no_lesions.sensitivity).all()
+    # Also at 0.5, before the curve's start.
+    assert np.isnan(sensitivity_at(*no_lesions[:2])).all()
+    assert [len(values) for values in curve_of([], [])] == [0, 0, 0]
+
+
+def test_image_without_detections_counts() -> None:
+    curve = curve_of([[[*FAR, 0.5], [*HIT, 0.4]], [], [], []], [[HIT], [HIT], [], []])
+    np.testing.assert_array_equal(curve.fps_per_image, [0.25, 0.25])
+    np.testing.assert_array_equal(curve.sensitivity, [0, 0.5])
+
+
+def test_equal_scores_count_in_the_order_given() -> None:
+    first = curve_of([[[*HIT, 0.5], [*FAR, 0.5]]], [[HIT]])
+    second = curve_of([[[*FAR, 0.5], [*HIT, 0.5]]], [[HIT]])
+    assert first.fps_per_image.tolist() == [0, 1]
+    assert second.fps_per_image.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("sensitivity", "fps", "message"),
+    [
+        ([0.1, 0.2], [1.0], r"must be \(P,\) alike, got \(2,\) and \(1,\)"),
+        ([0.1, 0.2], [1.0, 0.5], "fps_per_image must not fall, got 1.0 and then 0.5"),
+    ],
+)
+def test_curves_that_are_none(sensitivity: list, fps: list, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        sensitivity_at(sensitivity, fps)
+
+
+def golden_cases(goldens: Path) -> dict[str, dict[str, Any]]:
+    return json.loads((goldens / "froc" / "cases.json").read_text())
+
+
+def test_equals_the_published_scorer(goldens: Path) -> None:
+    cases = golden_cases(goldens)
+    compared = [name for name in cases if name not in NOT_WELL_DEFINED]
+    for name in compared:
+        case = cases[name]
+        curve = froc_curve(case["boxes"], case["gts"])
+        for scorer in ("published", "second_scorer"):
+            np.testing.assert_allclose(
+                sensitivity_at(curve.sensitivity, curve.fps_per_image),
+                case[scorer]["value"],
+                rtol=0,
+                atol=1e-12,
+                err_msg=f"{name}, {scorer}",
+            )
+        if name not in CURVE_NOT_WELL_DEFINED:
+            published = case["published_curve"]
+            for got, key in ((curve.sensitivity, "sens"), (curve.fps_per_image, "fp_per_img")):
+                np.testing.assert_allclose(got, published[key], atol=1e-12, err_msg=name)
+    assert len(compared) == len(cases) - len(NOT_WELL_DEFINED)
+
+
+def test_inverted_box_of_the_goldens(goldens: Path) -> None:
+    case = golden_cases(goldens)["17_zero_area_and_inverted"]
+    with pytest.raises(ValueError, match=r"image 0: box must have .* got \[29.0, 29.0, 10.0"):
+        froc_curve(case["boxes"], case["gts"])
+    # To the published scorer it is a box that reaches nothing.
+    case["boxes"][0][1] = [400, 400, 410, 410, 0.8]
+    curve = froc_curve(case["boxes"], case["gts"])
+    np.testing.assert_allclose(curve.sensitivity, case["published_curve"]["sens"], atol=1e-12)
+    np.testing.assert_array_equal(curve.fps_per_image, case["published_curve"]["fp_per_img"])
+
+
+def split(data: list[tuple[list, list]]) -> tuple[list, list]:
+    return [d for d, _ in data], [g for _, g in data]
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=images)
+def test_a_monotone_map_of_scores_changes_nothing(data: list[tuple[list, list]]) -> None:
+    detections, lesions = split(data)
+    mapped = [[[*d[:4], 3 * np.log(d[4]) - 7] for d in found] for found in detections]
+    for got, wanted in zip(
+        froc_curve(mapped, lesions)[:2], froc_curve(detections, lesions)[:2], strict=True
+    ):
+        np.testing.assert_array_equal(got, wanted)
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=images, seed=st.integers(0, 1000))
+def test_the_order_of_images_and_boxes_does_not_matter(
+    data: list[tuple[list, list]], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    scores = iter(rng.permutation(100))  # no ties
+    data = [([[*d[:4], next(scores)] for d in found], there) for found, there in data]
+    shuffled = [
+        (
+            [found[i] for i in rng.permutation(len(found))],
+            [there[i] for i in rng.permutation(len(there))],
+        )
+        for found, there in (data[i] for i in rng.permutation(len(data)))
+    ]
+    for got, wanted in zip(froc_curve(*split(shuffled)), froc_curve(*split(data)), strict=True):
+        np.testing.assert_array_equal(got, wanted)
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=images, score=st.floats(0, 1))
+def test_a_false_positive_more_never_raises_sensitivity(
+    data: list[tuple[list, list]], score: float
+) -> None:
+    detections, lesions = split(data)
+    before = sensitivity_at(*froc_curve(detections, lesions)[:2])
+    detections[0] = [*detections[0], [900, 900, 910, 910, score]]
+    after = sensitivity_at(*froc_curve(detections, lesions)[:2])
+    assert np.all((after <= before + 1e-12) | np.isnan(before) | np.isnan(after))
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=images)
+def test_curves_rise_and_corners_suffice(data: list[tuple[list, list]]) -> None:
+    curve = froc_curve(*split(data))
+    assert np.all(np.diff(curve.fps_per_image) >= 0)
+    assert np.all(np.diff(curve.thresholds) <= 0)
+    corners = curve_corners(curve)
+    assert len(corners.thresholds) <= 2 * sum(len(g) for _, g in data) + 2
+    fps = np.linspace(0, 7, 71)
+    np.testing.assert_allclose(
+        sensitivity_at(corners.sensitivity, corners.fps_per_image, fps),
+        sensitivity_at(curve.sensitivity, curve.fps_per_image, fps),
+        atol=1e-12,
+    )
+
+
+def test_strata_are_counted_at_the_thresholds_of_the_whole_set() -> None:
+    detections = [[[*HIT, 0.9], [*FAR, 0.8], [*OTHER, 0.7]]]
+    matches = match_detections(detections, [[HIT, OTHER]])
+    strata = stratified_curves(matches, ["small", "large"])
+    assert list(strata) == ["large", "small"]
+    # The hit on the one is no false positive of the other.
+    for curve in strata.values():
+        np.testing.assert_array_equal(curve.fps_per_image, [0, 1, 1])
+    np.testing.assert_array_equal(strata["small"].sensitivity, [1, 1, 1])
+    np.testing.assert_array_equal(strata["large"].sensitivity, [0, 0, 1])
+
+
+@settings(max_examples=50, deadline=None)
+@given(data=images, seed=st.integers(0, 1000))
+def test_strata_add_up_to_the_whole(data: list[tuple[list, list]], seed: int) -> None:
+    matches = match_detections(*split(data))
+    labels = np.random.default_rng(seed).choice(["a", "b", "c"], len(matches.first_hit))
+    if not len(labels):
+        return
+    parts = [
+        np.mean(labels == name) * curve.sensitivity
+        for name, curve in stratified_curves(matches, labels).items()
+    ]
+    np.testing.assert_allclose(sum(parts), curve_from_matches(matches).sensitivity, atol=1e-12)
+
+
+def test_strata_must_fit() -> None:
+    matches = match_detections([[]], [[HIT, OTHER]])
+    with pytest.raises(ValueError, match=r"labels must be \(2,\), got \(1,\)"):
+        stratified_curves(matches, ["small"])
+    with pytest.raises(ValueError, match=r"lesions must be bool \(2,\), got int64 \(2,\)"):
+        curve_from_matches(matches, [0, 1])
+
+
+def test_scores_in_half_precision_and_boxes_as_integers() -> None:
+    boxes = [np.array([[*HIT, 1], [*FAR, 0]], dtype=np.int32), np.array([[*HIT, 0.5]], np.float16)]
+    curve = froc_curve(boxes, [np.array([HIT]), np.array([HIT], np.int64)])
+    np.testing.assert_array_equal(curve.sensitivity, [0.5, 1, 1])

@@ -1,0 +1,229 @@
+"""FROCMetric on hand-made samples."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmdet.registry import METRICS
+from mmdet.structures import DetDataSample
+from mmengine.evaluator import Evaluator
+from mmengine.logging import MMLogger
+from mmengine.structures import InstanceData
+from pycocotools import mask as coco_mask
+
+from deeplesion.evaluation.froc_metric import FROCMetric
+
+HIT = [0.0, 0, 9, 9]
+FAR = [50.0, 50, 59, 59]
+
+
+def sample(
+    img_id: int,
+    boxes: list,
+    lesions: list,
+    interval: float = 1.0,
+    dtype: torch.dtype = torch.float32,
+    masks: bool = False,
+) -> dict[str, Any]:
+    """A data sample as the evaluator of mmengine hands it to metrics."""
+    predicted = torch.tensor(boxes, dtype=dtype).reshape(-1, 5)
+    instances = {"bboxes": predicted[:, :4], "scores": predicted[:, 4]}
+    instances["labels"] = torch.zeros(len(predicted), dtype=torch.long)
+    if masks:
+        instances["masks"] = torch.zeros(len(predicted), 64, 64, dtype=torch.bool)
+        instances["masks"][:, 2:5, 10:20] = True
+    meta = {
+        "img_id": img_id,
+        "file_name": f"000001_01_01_{img_id:03d}.png",
+        "slice_interval": interval,
+        "instances": [
+            {"bbox": box, "bbox_label": 0, "diameters_mm": (12.0, 8.0), "coarse_type": 5}
+            for box in lesions
+        ],
+    }
+    data_sample = DetDataSample(metainfo=meta, pred_instances=InstanceData(**instances))
+    return data_sample.to_dict()
+
+
+SAMPLES = [
+    sample(1, [[*HIT, 0.9], [*FAR, 0.8]], [HIT], 1.0),
+    sample(2, [[*FAR, 0.7], [*HIT, 0.6]], [HIT], 5.0),
+]
+
+
+def test_figures_and_registration() -> None:
+    metric = METRICS.build({"type": "FROCMetric"})
+    assert isinstance(metric, FROCMetric)
+    for one in SAMPLES:  # batches of one
+        metric.process(None, [one])
+    figures = metric.evaluate(len(SAMPLES))
+    assert figures == {
+        "froc/sens@0.5": 0.5,
+        **{f"froc/sens@{fps}": 1.0 for fps in (1, 2, 4, 8, 16)},
+        "froc/mean": 0.875,
+        "froc/thin_mean": 1.0,
+        "froc/thick_mean": 0.75,
+    }
+
+
+def test_options() -> None:
+    metric = FROCMetric(iou_threshold=0.95, fps=(0.25, 1), prefix="strict")
+    metric.process(None, [sample(1, [[0, 0, 9, 8, 0.9]], [HIT])])
+    figures = metric.evaluate(1)
+    assert list(figures) == [
+        "strict/sens@0.25",
+        "strict/sens@1",
+        "strict/mean",
+        "strict/thin_mean",
+    ]
+    assert figures["strict/mean"] == 0  # 0.9 < 0.95
+
+
+def test_works_through_the_evaluator() -> None:
+    evaluator = Evaluator(FROCMetric())
+    data_samples = [
+        DetDataSample(
+            metainfo={
+                key: one[key] for key in ("img_id", "file_name", "slice_interval", "instances")
+            },
+            pred_instances=InstanceData(**one["pred_instances"]),
+        )
+        for one in SAMPLES
+    ]
+    evaluator.process(data_samples)
+    assert evaluator.evaluate(2)["froc/mean"] == 0.875
+
+
+def test_images_that_came_twice_count_once(tmp_path: Path) -> None:
+    metric = FROCMetric(predictions_file=tmp_path / "p.json", froc_file=tmp_path / "f.json")
+    metric.process(None, [*SAMPLES, SAMPLES[0]])
+    figures = metric.compute_metrics(metric.results)
+    assert figures["mean"] == 0.875
+    assert len(json.loads((tmp_path / "p.json").read_text())["images"]) == 2
+    assert json.loads((tmp_path / "f.json").read_text())["counts"]["images"] == 2
+
+
+def test_order_of_arrival_does_not_matter() -> None:
+    # Equal scores everywhere: who comes first would decide.
+    tied = [
+        sample(1, [[*HIT, 0.5]], [HIT]),
+        sample(2, [[*FAR, 0.5]], []),
+        sample(3, [[*HIT, 0.5]], [HIT]),
+    ]
+    results = []
+    for order in ([0, 1, 2], [2, 1, 0], [1, 2, 0]):
+        metric = FROCMetric()
+        metric.process(None, [tied[i] for i in order])
+        results.append(metric.evaluate(3))
+    assert results[0] == results[1] == results[2]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_any_floating_type(dtype: torch.dtype) -> None:
+    metric = FROCMetric()
+    metric.process(None, [sample(1, [[*HIT, 0.9]], [HIT], dtype=dtype)])
+    assert metric.evaluate(1)["froc/mean"] == 1.0
+
+
+def test_boxes_that_decoding_turned_inside_out_are_taken() -> None:
+    metric = FROCMetric()
+    metric.process(None, [sample(1, [[*HIT, 0.9], [30.5, 30, 29.9, 40, 0.5]], [HIT])])
+    assert metric.evaluate(1)["froc/mean"] == 1.0
+    (*_, narrow) = [[30.5, 30, 30.5, 40]]
+    metric.process(None, [sample(1, [[30.5, 30, 29.9, 40, 0.5]], [])])
+    np.testing.assert_array_equal(metric.results[0]["bboxes"][0, :4], narrow)
+
+
+def test_nothing_found_and_nothing_there() -> None:
+    metric = FROCMetric()
+    metric.process(None, [sample(1, [], [HIT])])
+    assert metric.evaluate(1)["froc/mean"] == 0
+    metric.process(None, [sample(1, [], [])])
+    assert math.isnan(metric.evaluate(1)["froc/mean"])
+
+
+def test_lesions_of_little_annotation() -> None:
+    bare = sample(1, [[*HIT, 0.9]], [], math.nan)
+    bare["instances"] = [{"bbox": HIT}]
+    bare["slice_interval"] = None
+    metric = FROCMetric()
+    metric.process(None, [bare])
+    assert metric.evaluate(1)["froc/other_mean"] == 1
+
+
+def test_files(tmp_path: Path) -> None:
+    metric = FROCMetric(
+        predictions_file=tmp_path / "out" / "predictions.json",
+        save_masks=True,
+        froc_file=tmp_path / "out" / "froc.json",
+        plot_file=tmp_path / "out" / "froc.png",
+    )
+    metric.dataset_meta = {"classes": ("lesion",)}
+    metric.process(None, [sample(2, [], [HIT]), sample(1, [[*HIT, 0.25]], [HIT], masks=True)][1:])
+    metric.process(None, [sample(2, [], [HIT], masks=True)])
+    metric.evaluate(2)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "froc.json",
+        "froc.png",
+        "predictions.json",
+    ]
+    predictions = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert predictions["meta"]["classes"] == ["lesion"]
+    first, second = predictions["images"]
+    assert (first["img_id"], first["file_name"]) == (1, "000001_01_01_001.png")
+    assert first["bboxes"] == [[0, 0, 9, 9, 0.25]]
+    mask = coco_mask.decode(first["masks"][0])
+    assert mask.shape == (64, 64)
+    assert mask.sum() == 30
+    assert mask[2:5, 10:20].all()
+    assert (second["bboxes"], second["masks"]) == ([], [])
+    froc = json.loads((tmp_path / "out" / "froc.json").read_text())
+    assert froc["settings"]["iou_threshold"] == 0.5
+    assert froc["table"]["all"]["mean"] == 0.5
+    assert cv2.imread(str(tmp_path / "out" / "froc.png")) is not None
+
+
+def test_masks_are_left_out_unless_asked_for(tmp_path: Path) -> None:
+    metric = FROCMetric(predictions_file=tmp_path / "p.json")
+    metric.process(None, [sample(1, [[*HIT, 0.25]], [HIT], masks=True)])
+    metric.evaluate(1)
+    assert "masks" not in json.loads((tmp_path / "p.json").read_text())["images"][0]
+
+
+def test_masks_of_a_detector_without() -> None:
+    metric = FROCMetric(predictions_file="p.json", save_masks=True)
+    with pytest.raises(ValueError, match="save_masks=True needs a detector that predicts masks"):
+        metric.process(None, [SAMPLES[0]])
+
+
+@pytest.mark.parametrize("key", ["instances", "slice_interval", "img_id", "file_name"])
+def test_missing_meta_key_names_the_config_line(key: str) -> None:
+    incomplete = {k: v for k, v in SAMPLES[0].items() if k != key}
+    message = rf"lack {key}: add to PackDetInputs .* test_pipeline meta_keys=\(\.\.\., '{key}'\)"
+    with pytest.raises(KeyError, match=message):
+        FROCMetric().process(None, [incomplete])
+
+
+def test_table_goes_to_the_log() -> None:
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = records.append  # type: ignore[method-assign]
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(handler)
+    try:
+        metric = FROCMetric()
+        metric.process(None, SAMPLES)
+        metric.evaluate(2)
+    finally:
+        logger.removeHandler(handler)
+    (text,) = [record.getMessage() for record in records]
+    assert text.startswith("FROC: sensitivity at IoU >= 0.5\n")
+    assert "thick (5 mm)" in text

@@ -1,0 +1,110 @@
+"""The registered backbones."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.logging import MMLogger
+
+from deeplesion.models.backbones import resolve_checkpoint
+from deeplesion.models.inputs import CTInputs
+from tests.deeplesion.models.detectors import CHANNELS, TINY
+
+FACES = {
+    "DenseNetCustomTrunc3dAlign": {},
+    "DenseNetCustomTrunc3dTSM": {},
+    "DenseNetCustomTrunc3dA3D": {"num_slices": 5},
+    "DenseNetCustomTrunc": {"num_slices": 5},
+}
+
+
+def stack(depth: int = 5) -> CTInputs:
+    generator = torch.Generator().manual_seed(0)
+    return CTInputs(torch.randn(2, 1, depth, 64, 32, generator=generator), torch.tensor([2.0, 5.0]))
+
+
+@pytest.mark.parametrize(("name", "options"), FACES.items())
+def test_shapes(name: str, options: dict) -> None:
+    backbone = MODELS.build({"type": name, **TINY, **options})
+    depth = 1 if name == "DenseNetCustomTrunc" else 5
+    shapes = [tuple(level.shape) for level in backbone(stack())]
+    assert shapes == [
+        (2, channels, depth, 64 // stride, 32 // stride)
+        for channels, stride in zip(CHANNELS, (4, 8, 16), strict=True)
+    ]
+
+
+@pytest.mark.parametrize("name", ["DenseNetCustomTrunc3dA3D", "DenseNetCustomTrunc"])
+def test_wrong_number_of_slices_is_named(name: str) -> None:
+    backbone = MODELS.build({"type": name, **TINY, "num_slices": 5})
+    with pytest.raises(ValueError, match=r"5.*3"):
+        backbone(stack(depth=3))
+
+
+def test_unknown_operator_lists_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"A3DConv, AlignShiftConv.*TSMConv, got .NoSuchConv"):
+        MODELS.build({"type": "DenseNetTrunc3d", "operator": "NoSuchConv"})
+
+
+class Lines(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """What mmengine's current logger is told."""
+    handler, logger = Lines(), MMLogger.get_current_instance()
+    logger.addHandler(handler)
+    yield handler.lines
+    logger.removeHandler(handler)
+
+
+def test_pretrained_2d_weights_load_and_the_rest_is_reported(
+    tmp_path: Path, logged: list[str]
+) -> None:
+    source = MODELS.build({"type": "DenseNetCustomTrunc3dTSM", **TINY})
+    weights = {f"features.{key}": value for key, value in source.state_dict().items()}
+    color = torch.randn(8, 3, 7, 7)
+    weights["features.conv0.weight"] = color
+    weights["classifier.weight"] = torch.zeros(1000, 16)
+    file = tmp_path / "densenet.pth"
+    torch.save(weights, file)
+    init_cfg = {"type": "Pretrained", "checkpoint": str(file)}
+    backbone = MODELS.build({"type": "DenseNetCustomTrunc3dAlign", **TINY, "init_cfg": init_cfg})
+    backbone.init_weights()
+    torch.testing.assert_close(backbone.conv0.weight, color.sum(1, keepdim=True))
+    key = "denseblock2.denselayer1.conv2.weight"
+    assert torch.equal(backbone.state_dict()[key], source.state_dict()[key])
+    assert "skipped classifier.* (1)" in "".join(logged)
+
+
+def test_missing_weights_file_is_named(tmp_path: Path) -> None:
+    init_cfg = {"type": "Pretrained", "checkpoint": str(tmp_path / "none.pth")}
+    backbone = MODELS.build({"type": "DenseNetCustomTrunc3dAlign", **TINY, "init_cfg": init_cfg})
+    with pytest.raises(FileNotFoundError, match=r"none\.pth"):
+        backbone.init_weights()
+
+
+def test_torchvision_names_resolve_to_their_url() -> None:
+    assert resolve_checkpoint("torchvision://densenet121").endswith(".pth")
+    assert resolve_checkpoint("weights.pth") == "weights.pth"
+
+
+def test_norm_eval_keeps_the_statistics() -> None:
+    backbone = MODELS.build({"type": "DenseNetCustomTrunc3dAlign", **TINY, "norm_eval": True})
+    backbone.train()
+    before = backbone.norm0.running_mean.clone()
+    backbone(stack())
+    assert torch.equal(before, backbone.norm0.running_mean)
