@@ -1,0 +1,130 @@
+"""The layers: alignshift < deeplesion < tools, each importing only those before it."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPO_ROOT = Path(__file__).resolve().parents[1]
+LAYERS = ("alignshift", "deeplesion", "tools", "benchmarks")
+TORCH_STACK = {"torch", "torchvision", "mmengine", "mmcv", "mmdet", "timm"}
+# Must be importable where neither torch nor mmdetection is installed.
+NUMPY_ONLY = (
+    "deeplesion/canvas.py",
+    "deeplesion/io.py",
+    "deeplesion/datasets/checks.py",
+    "deeplesion/datasets/ct.py",
+    "deeplesion/datasets/data_infos.py",
+    "deeplesion/datasets/dl_info.py",
+    "deeplesion/datasets/journal.py",
+    "deeplesion/datasets/lesion_record.py",
+    "deeplesion/datasets/mask_files.py",
+    "deeplesion/datasets/masks.py",
+    "deeplesion/datasets/synthetic",
+    "deeplesion/datasets/workers.py",
+    "deeplesion/evaluation/froc.py",
+    "deeplesion/evaluation/matching.py",
+    "deeplesion/evaluation/plots.py",
+    "deeplesion/evaluation/report.py",
+)
+
+
+def sources(folder: str) -> list[Path]:
+    """Python files of a folder (or the one file), relative to the root of the repository."""
+    path = REPO_ROOT / folder
+    files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
+    return [file.relative_to(REPO_ROOT) for file in files]
+
+
+def imported_names(source: str, package: str) -> Iterator[str]:
+    """Absolute dotted names of everything that a module imports, at any depth of its code."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package.split(".")[: len(package.split(".")) + 1 - node.level]
+            prefix = ".".join([*base, node.module or ""]) if node.level else node.module or ""
+            yield from (f"{prefix.strip('.')}.{alias.name}" for alias in node.names)
+
+
+def roots(path: Path) -> set[str]:
+    """Top-level packages that a file imports."""
+    package = ".".join(path.parent.parts)
+    return {
+        name.split(".")[0]
+        for name in imported_names((REPO_ROOT / path).read_text(encoding="utf-8"), package)
+    }
+
+
+def numpy_only_files() -> list[Path]:
+    """The files that must do without torch; packages are listed whole."""
+    return [file for name in NUMPY_ONLY for file in sources(name)]
+
+
+def run_without(blocked: set[str], code: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a new interpreter in which some packages cannot be imported."""
+    prelude = f"import sys; sys.modules.update(dict.fromkeys({sorted(blocked)!r})); "
+    command = [sys.executable, "-c", prelude + code]
+    return subprocess.run(command, cwd=REPO_ROOT, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("source", "package", "expected"),
+    [
+        ("import a.b, c", "p", {"a.b", "c"}),
+        ("from a.b import c as d", "p", {"a.b.c"}),
+        ("from . import c", "p.q", {"p.q.c"}),
+        ("from ..r import c", "p.q", {"p.r.c"}),
+        ("def f():\n    import late", "p", {"late"}),
+    ],
+)
+def test_imported_names(source: str, package: str, expected: set[str]) -> None:
+    assert set(imported_names(source, package)) == expected
+
+
+@pytest.mark.parametrize("path", sources("alignshift"), ids=str)
+def test_alignshift_imports_torch_alone(path: Path) -> None:
+    extra = roots(path) - set(sys.stdlib_module_names) - {"torch", "alignshift"}
+    assert not extra, f"{path} imports {sorted(extra)}"
+
+
+@pytest.mark.parametrize("path", sources("deeplesion"), ids=str)
+def test_deeplesion_does_not_import_what_is_above_it(path: Path) -> None:
+    assert not roots(path) & {"tools", "benchmarks", "tests", "configs"}
+
+
+@pytest.mark.parametrize("path", sources("tools"), ids=str)
+def test_tools_do_not_import_each_other(path: Path) -> None:
+    assert not roots(path) & {"tools", "benchmarks", "tests"}
+
+
+@pytest.mark.parametrize("path", numpy_only_files(), ids=str)
+def test_numpy_modules_do_not_import_the_torch_stack(path: Path) -> None:
+    assert not roots(path) & TORCH_STACK
+
+
+@pytest.mark.parametrize("path", numpy_only_files(), ids=str)
+def test_numpy_modules_import_where_torch_is_absent(path: Path) -> None:
+    module = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+    result = run_without(TORCH_STACK, f"import {module}")
+    assert result.returncode == 0, result.stderr
+
+
+def test_alignshift_imports_with_torch_alone() -> None:
+    others = {"torchvision", "mmengine", "mmcv", "mmdet", "timm", "cv2", "pycocotools"}
+    modules = [
+        ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+        for path in sources("alignshift")
+    ]
+    result = run_without(others, f"import {', '.join(modules)}")
+    assert result.returncode == 0, result.stderr
+
+
+def test_every_numpy_module_exists() -> None:
+    missing = [name for name in NUMPY_ONLY if not (REPO_ROOT / name).exists()]
+    assert not missing

@@ -1,0 +1,131 @@
+"""README and docs: their Python runs, commands know their options, links lead somewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+REPO_ROOT = Path(__file__).resolve().parents[1]
+PAGES = [
+    REPO_ROOT / "README.md",
+    REPO_ROOT / "CONTRIBUTING.md",
+    *sorted((REPO_ROOT / "docs").glob("*.md")),
+]
+# The tools find the library where it is not installed, too.
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPO_ROOT)}
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+TIMEOUT_S = 300
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """Fenced blocks of one language."""
+    return [
+        code for tag, code in FENCE.findall(page.read_text(encoding="utf-8")) if tag == language
+    ]
+
+
+def commands() -> list[str]:
+    """Lines of all shell blocks, continued lines joined, each once and in order."""
+    text = "\n".join(block for page in PAGES for block in blocks(page, "bash"))
+    lines = text.replace("\\\n", " ").splitlines()
+    return list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+
+
+def python_tools() -> list[list[str]]:
+    """Words after ``python`` of every command that calls one of our tools."""
+    pattern = re.compile(r"^(?:\w+=\S+ )*python ((?:tools|benchmarks)/.*)")
+    return [match[1].split() for match in map(pattern.match, commands()) if match]
+
+
+def paths_in_text() -> list[str]:
+    """Paths of this repository that stand in backticks."""
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    pattern = r"`((?:alignshift|benchmarks|configs|deeplesion|tests|tools)/[\w./-]*)"
+    return sorted(set(re.findall(pattern, text)))
+
+
+@cache
+def help_of(tool: str) -> str:
+    """What a tool prints for ``--help``."""
+    command = [sys.executable, str(REPO_ROOT / tool), "--help"]
+    return subprocess.run(
+        command,
+        cwd=REPO_ROOT, check=True, capture_output=True, text=True, timeout=TIMEOUT_S,
+        env=ENVIRONMENT,
+    ).stdout  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("page", "code"),
+    [pytest.param(page, code, id=page.name) for page in PAGES for code in blocks(page, "python")],
+)
+def test_python_blocks_run(page: Path, code: str, tmp_path: Path) -> None:
+    script = tmp_path / "example.py"
+    script.write_text(code, encoding="utf-8")
+    result = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=REPO_ROOT, capture_output=True, text=True, timeout=TIMEOUT_S,
+        env=ENVIRONMENT,
+    )  # fmt: skip
+    assert result.returncode == 0, f"{page.name}:\n{code}\n{result.stderr}"
+
+
+@pytest.mark.parametrize("words", python_tools(), ids=" ".join)
+def test_tools_in_commands_know_their_options(words: list[str]) -> None:
+    tool, *arguments = words
+    known = set(re.findall(r"--[\w-]+", help_of(tool)))
+    assert {word.split("=")[0] for word in arguments if word.startswith("--")} <= known
+    for config in (word for word in arguments if word.startswith("configs/")):
+        assert (REPO_ROOT / config).is_file(), config
+
+
+@pytest.mark.parametrize(
+    "command",
+    [command for command in commands() if command.startswith(("bash ", "./"))],
+)
+def test_scripts_in_commands_exist(command: str) -> None:
+    script, *arguments = command.removeprefix("bash ").split()
+    assert (REPO_ROOT / script).is_file()
+    for config in (word for word in arguments if word.startswith("configs/")):
+        assert (REPO_ROOT / config).is_file(), config
+
+
+@pytest.mark.parametrize("command", [line for line in commands() if line.startswith("make ")])
+def test_make_targets_exist(command: str) -> None:
+    targets = [word for word in command.split()[1:] if "=" not in word]
+    result = subprocess.run(
+        ["make", "--dry-run", "VENV=no-such-venv", *targets],
+        cwd=REPO_ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("page", "target"),
+    [
+        pytest.param(page, target, id=f"{page.name}-{target}")
+        for page in PAGES
+        for target in LINK.findall(page.read_text(encoding="utf-8"))
+        if "://" not in target
+    ],
+)
+def test_links_lead_somewhere(page: Path, target: str) -> None:
+    path, _, _ = target.partition("#")
+    assert not path or (page.parent / path).exists()
+
+
+@pytest.mark.parametrize("path", paths_in_text())
+def test_paths_in_text_exist(path: str) -> None:
+    assert (REPO_ROOT / path).exists()
+
+
+def test_results_have_their_place() -> None:
+    readme = (REPO_ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme.count("<!-- results: begin -->") == readme.count("<!-- results: end -->") == 1

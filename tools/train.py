@@ -1,0 +1,75 @@
+"""Train a detector."""
+
+from __future__ import annotations
+
+import argparse
+
+from mmengine.config import DictAction
+
+import deeplesion  # noqa: F401  (registers everything)
+from deeplesion.engine import config, distributed
+from deeplesion.engine.cli import run_tool
+from deeplesion.engine.runner import CTRunner
+
+EXAMPLE = """example:
+  CONFIG=configs/alignshift/mask-rcnn_alignshift-densenet121_3x2mm_20e_deeplesion.py
+  python tools/train.py $CONFIG --data-root data/deeplesion --amp
+"""
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", help="config file")
+    parser.add_argument("--work-dir", help="folder of logs and checkpoints")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="auto",
+        help="go on from this checkpoint, or from the latest one of the work dir if none is given",
+    )
+    parser.add_argument("--amp", action="store_true", help="train in mixed precision (bfloat16)")
+    parser.add_argument(
+        "--auto-scale-lr", action="store_true", help="scale the learning rate with the batch size"
+    )
+    parser.add_argument("--data-root", help="folder of the data set (default: the config's)")
+    parser.add_argument("--seed", type=int, help="random seed (default: the config's)")
+    parser.add_argument(
+        "--cfg-options", nargs="+", action=DictAction, help="override settings: key=value ..."
+    )
+    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
+    return parser.parse_args(argv)
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train as the arguments say."""
+    cfg = config.load_config(args.config, args.cfg_options, args.data_root)
+    config.set_work_dir(cfg, args.config, args.work_dir)
+    config.check_data_root(cfg, ("train_dataloader", "val_dataloader"))
+    cfg.launcher = args.launcher
+    if args.seed is not None:
+        cfg.randomness = {**cfg.get("randomness", {}), "seed": args.seed}
+    if args.amp:
+        config.use_amp(cfg)
+    if args.auto_scale_lr:
+        config.use_auto_scale_lr(cfg)
+    if args.resume is not None:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == "auto" else args.resume
+    distributed.prepare_distributed(cfg)
+    try:
+        CTRunner.from_cfg(cfg).train()
+    finally:
+        distributed.shut_down()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the tool; returns the exit code."""
+    args = parse_args(argv)
+    return run_tool(lambda: train(args))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
