@@ -18,8 +18,9 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside ``path`` that takes its place on success.
 
     The temporary file lies in the same folder, for a rename is atomic only within one file
-    system, and keeps the suffix, for many writers choose the format by it. Missing parent
-    folders are made. On an exception the temporary file is removed and ``path`` stays as it was.
+    system, and keeps the suffix, for many writers choose the format by it. Where ``path`` is a
+    symbolic link, what it points to is replaced and the link stays. Missing parent folders are
+    made. On an exception the temporary file is removed and ``path`` stays as it was.
 
     Args:
         path: Where the file shall be.
@@ -31,10 +32,10 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         >>> with atomic_write("out/froc.png") as tmp:
         ...     figure.savefig(tmp)
     """
-    target = Path(path)
+    target = Path(os.path.realpath(path))
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(
-        dir=target.parent, prefix=f".{target.stem}.", suffix=target.suffix
+        dir=target.parent, prefix=f".{target.stem}.", suffix=Path(path).suffix
     )
     os.close(handle)
     temporary = Path(name)

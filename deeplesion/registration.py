@@ -9,6 +9,8 @@ from deeplesion._import_noise import quiet_imports
 mmcv_ops.install()
 
 with quiet_imports():
+    import mmdet.evaluation  # noqa: F401  (the Runner imports it later, and noisily)
+
     from deeplesion import visualization  # noqa: F401
     from deeplesion.datasets import deeplesion  # noqa: F401
     from deeplesion.engine import optim_wrapper  # noqa: F401

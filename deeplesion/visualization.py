@@ -16,7 +16,7 @@ from mmengine.hooks import Hook
 from numpy.typing import ArrayLike, NDArray
 
 from deeplesion.canvas import Image, Item, draw_items, draw_masks, draw_recist, legend
-from deeplesion.datasets.ct import read_slice
+from deeplesion.datasets.ct import read_slice, window_to_uint8
 from deeplesion.evaluation.froc_metric import boxes_with_scores, check_meta_keys
 from deeplesion.evaluation.matching import MISSED, match_detections
 from deeplesion.io import atomic_write
@@ -58,7 +58,10 @@ def draw_overlay(
     Raises:
         ValueError: If the window is empty, or an array is of a wrong shape.
     """
-    gray = apply_window(hu_slice, window)
+    hu = np.asarray(hu_slice, np.float32)
+    if hu.ndim != 2:
+        raise ValueError(f"hu_slice must be (H, W), got {hu.shape}")
+    gray = window_to_uint8(hu, window)
     lesions = np.asarray(gt_boxes, np.float64).reshape(-1, 4)
     detections = _detections(pred_boxes, scores)
     kinds, missed = _outcomes(detections, lesions, iou_threshold)
@@ -81,28 +84,6 @@ def draw_overlay(
         )
     draw_items(picture, items, scale)
     return np.concatenate([picture, legend([item.kind for item in items], caption, size[0])])
-
-
-def apply_window(hu_slice: ArrayLike, window: tuple[float, float]) -> Image:
-    """Map a window of HU to gray.
-
-    Args:
-        hu_slice: ``(H, W)`` in HU.
-        window: HU that become black and white; what is beyond is cut off.
-
-    Returns:
-        ``(H, W)`` uint8.
-
-    Raises:
-        ValueError: If the slice is not ``(H, W)``, or the window is empty.
-    """
-    hu = np.asarray(hu_slice, np.float32)
-    low, high = window
-    if hu.ndim != 2:
-        raise ValueError(f"hu_slice must be (H, W), got {hu.shape}")
-    if not low < high:
-        raise ValueError(f"window must be (low, high) in HU with low < high, got {window}")
-    return np.rint((np.clip(hu, low, high) - low) * (255 / (high - low))).astype(np.uint8)
 
 
 def montage(images: Sequence[Image], columns: int, gap: int = 8, background: int = 255) -> Image:
@@ -214,8 +195,7 @@ class CTVisualizationHook(Hook):
         boxes = boxes_with_scores({"bboxes": predicted.bboxes, "scores": predicted.scores})
         shown = boxes[:, 4] >= self.score_threshold
         lesions = meta["instances"]
-        interval = meta.get("slice_interval")
-        parts = [meta["file_name"], f"{interval:g} mm" if interval else ""]
+        parts = [meta["file_name"], _interval_text(meta.get("slice_interval"))]
         return draw_overlay(
             read_slice(meta["img_path"]),
             (low, high),
@@ -224,9 +204,13 @@ class CTVisualizationHook(Hook):
             boxes[shown, 4],
             gt_recist=[lesion["recist"] for lesion in lesions if "recist" in lesion],
             masks=np.asarray(predicted.masks.cpu())[shown] if "masks" in predicted else None,
-            caption="   ".join([*filter(None, parts), f"window {low:g} to {high:g} HU"]),
+            caption="   ".join([*parts, f"window {low:g} to {high:g} HU"]),
             iou_threshold=self.iou_threshold,
         )
+
+
+def _interval_text(interval: float | None) -> str:
+    return f"{interval:g} mm" if interval is not None and interval > 0 else "unknown interval"
 
 
 def _share(total: int) -> int:

@@ -11,10 +11,10 @@ import os
 import platform
 import sys
 import warnings
-from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 DISTRIBUTION = "deeplesion-alignshift"
 DEFAULT_DATA_ROOT = "data/deeplesion"
@@ -230,19 +230,19 @@ def check_data(report: Report, argument: str | None, deep: bool) -> None:
         row = "" if problem.row is None else f" (row {problem.row} of {Path(problem.path).name})"
         report.problem(problem.message + row, problem.remedy)
     if (root / checks.INFO_FILE).is_file():
-        count_splits(report, root / checks.INFO_FILE)
+        report_splits(report, root, checks.count_splits(root))
 
 
-def count_splits(report: Report, path: Path) -> None:
-    """Report key slices and lesions of each split of an annotation file, noisy rows left out."""
-    from deeplesion.datasets import dl_info
-
-    items = dl_info.scan_dl_info(path, keep_noisy=False)
-    records = [item for item in items if isinstance(item, dl_info.LesionRecord)]
-    lesions = Counter(record.split for record in records)
-    slices = Counter(split for split, _ in {(record.split, record.file_name) for record in records})
-    for split in dl_info.SPLITS.values():
-        report.add("data", split, f"{slices[split]} key slices, {lesions[split]} lesions")
+def report_splits(report: Report, root: Path, counts: dict[str, Any]) -> None:
+    """Report what each split holds; one that is empty, and absent masks for training, are noted."""
+    for split, count in counts.items():
+        report.add("data", split, f"{count.key_slices} key slices, {count.lesions} lesions")
+        if not count.key_slices:
+            report.notes.append(f"split {split} of {root} is empty: it cannot be run on")
+    train = counts["train"]
+    if train.key_slices and not train.has_masks:
+        command = f"python tools/make_masks.py --data-root {root} --split train"
+        report.notes.append(f"{root} has no masks_train.json, training needs it: {command}")
 
 
 def examine(argument: str | None = None, deep: bool = False) -> Report:
@@ -281,7 +281,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--data-root",
         help=f"folder of the data set (default: {DATA_ROOT_VARIABLE}, or {DEFAULT_DATA_ROOT})",
     )
-    parser.add_argument("--deep", action="store_true", help="read every image of the data set, too")
+    deep = "decode key slices and what is stored of the slices that their lesions span, too"
+    parser.add_argument("--deep", action="store_true", help=deep)
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser.parse_args(argv)
 

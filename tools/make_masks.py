@@ -6,7 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from deeplesion.datasets.mask_files import SPLITS, EmptySplitError, MaskJob, make_masks
+from deeplesion.datasets.dl_info import SPLITS
+from deeplesion.datasets.mask_files import EmptySplitError, MaskJob, make_masks
+from deeplesion.datasets.workers import WorkerError
 
 EXIT_INTERRUPTED = 130
 
@@ -37,7 +39,13 @@ def build_parser() -> argparse.ArgumentParser:
         "--on-error",
         choices=["raise", "skip"],
         default="raise",
-        help="what to do about a key slice that cannot be read (default: %(default)s)",
+        help="what to do about a key slice that cannot be read or has malformed rows "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="make masks again where they are made already, by the same settings and complete",
     )
     return parser
 
@@ -65,8 +73,19 @@ def main(argv: list[str] | None = None) -> int:
     try:
         for split in SPLITS if args.split == "all" else [args.split]:
             out = args.out and Path(str(args.out).replace("{split}", split))
-            job = MaskJob(split, out, args.workers, args.seed, args.keep_noisy, args.on_error)
+            job = MaskJob(
+                split,
+                out,
+                args.workers,
+                args.seed,
+                args.keep_noisy,
+                args.on_error,
+                args.overwrite,
+            )
             run_split(args.data_root, job, may_be_empty=args.split == "all")
+    except WorkerError as error:
+        print(f"make_masks: {error}; the same command takes it up again", file=sys.stderr)
+        return 1
     except (ValueError, OSError) as error:
         print(f"make_masks: {error}", file=sys.stderr)
         return 1

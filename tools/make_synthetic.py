@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from deeplesion.datasets.synthetic.generate import SyntheticConfig, make_synthetic
+from deeplesion.datasets.workers import WorkerError
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -39,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         config = SyntheticConfig(args.patients, args.size, args.seed)
         summary = make_synthetic(args.out, config, args.workers, args.overwrite, progress=True)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, WorkerError) as error:
         print(f"make_synthetic: {error}", file=sys.stderr)
         return 1
     print(summary)

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from mmengine.config import DictAction
+from mmengine.dist import is_main_process
 
 import deeplesion  # noqa: F401  (registers everything)
 from deeplesion.engine import config, distributed
@@ -26,7 +27,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("config", help="config file")
     parser.add_argument("checkpoint", help="checkpoint file")
-    parser.add_argument("--work-dir", help="folder of the results")
+    parser.add_argument(
+        "--work-dir", help="folder of the results (default: work_dirs/CONFIG/SPLIT)"
+    )
     parser.add_argument("--split", choices=["train", "val", "test"], help="split (default: test)")
     parser.add_argument("--data-root", help="folder of the data set (default: the config's)")
     parser.add_argument("--show-dir", help="write overlays of predictions and ground truth here")
@@ -47,24 +50,25 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def test(args: argparse.Namespace) -> None:
     """Evaluate as the arguments say."""
     cfg = config.load_config(args.config, args.cfg_options, args.data_root)
-    config.set_work_dir(cfg, args.config, args.work_dir)
+    if args.split is not None:
+        config.set_test_split(cfg, args.split)
+    config.set_work_dir(cfg, args.config, args.work_dir, config.test_split_of(cfg))
     config.check_data_root(cfg, ("test_dataloader",))
     config.check_checkpoint(args.checkpoint)
     cfg.launcher = args.launcher
     cfg.load_from = args.checkpoint
-    if args.split is not None:
-        config.set_test_split(cfg, args.split)
     if args.amp:
-        cfg.test_cfg.fp16 = True
+        config.use_test_amp(cfg)
     config.set_result_files(cfg, Path(cfg.work_dir))
     if args.show_dir is not None:
         config.add_overlays(cfg, args.show_dir, args.show_score_thr, args.show_max)
     distributed.prepare_distributed(cfg)
     try:
         CTRunner.from_cfg(cfg).test()
+        if is_main_process():
+            print(f"results are in {cfg.work_dir}: froc.json, froc.png, predictions.json")
     finally:
         distributed.shut_down()
-    print(f"results are in {cfg.work_dir}: froc.json, froc.png, predictions.json")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -10,6 +10,8 @@ default_hooks = dict(
     ),
     sampler_seed=dict(type="DistSamplerSeedHook"),
 )
+# Batch norms are normalized per process; their running statistics are averaged over processes.
+custom_hooks = [dict(type="SyncBuffersHook")]
 
 env_cfg = dict(
     cudnn_benchmark=True,

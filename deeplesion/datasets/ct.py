@@ -9,7 +9,7 @@ key slice at *offsets*, which count stored slices and are negative towards the t
   2005.01969), or interpolated as well (``mode="always"``, A3D, arXiv 2109.08684, and TSM);
 * where the interval is unknown (NaN, or not positive): the neighbors as stored.
 
-A slice that is not stored is the next stored one on the way to the key slice.
+A slice that is not stored is the nearest stored one, the one towards the key slice of two as near.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplesion.datasets.dl_info import key_slice_path
+from deeplesion.datasets.lesion_record import DataError
 
 HU_OFFSET = 32768
 #: Offsets this close to a stored slice (in slices) are that slice: 0.1 um at 1 mm.
@@ -38,7 +39,7 @@ _PNG_HEADER_BYTES = 26
 _PNG_TAIL_BYTES = 64
 
 
-class SliceError(ValueError):
+class SliceError(DataError):
     """A slice file that is missing or is not what it should be."""
 
 
@@ -154,6 +155,23 @@ def inspect_slice(path: str | os.PathLike[str], size: tuple[int, int] | None = N
     return None
 
 
+def window_to_uint8(hu: NDArray[np.generic], window: tuple[float, float]) -> NDArray[np.uint8]:
+    """Map a window in HU linearly to 0..255, rounded, clipping beyond it.
+
+    Args:
+        hu: In HU, any shape.
+        window: Lower and upper end in HU.
+
+    Raises:
+        ValueError: If the window is empty or upside down.
+    """
+    low, high = window
+    if not low < high:
+        raise ValueError(f"window must be (low, high) in HU with low < high, got {window}")
+    gray = (np.asarray(hu, np.float32) - low) * (255.0 / (high - low))
+    return np.clip(np.rint(gray), 0, 255).astype(np.uint8)
+
+
 def load_volume(
     image_root: str | os.PathLike[str],
     series: str,
@@ -202,19 +220,21 @@ class _StoredSlices:
     ) -> None:
         self.image_root, self.series, self.key_slice = image_root, series, key_slice
         self.skip_bad = skip_bad
-        key = read_slice(key_slice_path(image_root, series, key_slice), size)
-        self.size = (key.shape[0], key.shape[1])
-        self.cache: dict[int, Volume | None] = {0: key}
+        self.key = read_slice(key_slice_path(image_root, series, key_slice), size)
+        self.size = (self.key.shape[0], self.key.shape[1])
+        self.cache: dict[int, Volume | None] = {0: self.key}
 
     def __getitem__(self, delta: int) -> Volume:
-        """The slice at ``delta``, or the next stored one on the way to the key slice."""
-        while True:
-            if delta not in self.cache:
-                self.cache[delta] = self._read(delta)
-            plane = self.cache[delta]
-            if plane is not None:
-                return plane
-            delta -= 1 if delta > 0 else -1
+        """The slice at ``delta``, or the nearest stored one, ties towards the key slice."""
+        outward = 1 if delta > 0 else -1
+        for distance in range(abs(delta)):
+            for near in dict.fromkeys((delta - outward * distance, delta + outward * distance)):
+                if near not in self.cache:
+                    self.cache[near] = self._read(near)
+                plane = self.cache[near]
+                if plane is not None:
+                    return plane
+        return self.key
 
     def _read(self, delta: int) -> Volume | None:
         path = key_slice_path(self.image_root, self.series, self.key_slice + delta)

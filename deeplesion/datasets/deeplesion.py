@@ -19,24 +19,24 @@ from deeplesion.datasets.data_infos import (
     add_paths,
     attach_masks,
     info_of,
-    read_infos,
+    make_masks_command,
     read_masks,
-    write_infos,
 )
 from deeplesion.datasets.dl_info import (
-    HEADER_ROW,
+    INFO_FILE,
     SPLITS,
-    DLInfoError,
-    Problem,
     find_image_root,
     group_by_key_slice,
-    scan_dl_info,
+    read_dl_info,
 )
+from deeplesion.datasets.info_files import read_infos, write_infos
+from deeplesion.datasets.lesion_record import DataError
+from deeplesion.datasets.selection import select_key_slices
 
 CHECK_THREADS = 8
 GET_DATA = (
     "make a synthetic one by `python tools/make_synthetic.py --out {root} --patients 100`, or "
-    "get DeepLesion from the NIH (https://nihcc.app.box.com/v/DeepLesion) and set data_root or "
+    "get DeepLesion from the NIH (https://nihcc.box.com/v/DeepLesion) and set data_root or "
     "DEEPLESION_ROOT"
 )
 
@@ -48,13 +48,15 @@ class DeepLesionDataset(BaseDetDataset):
     ``data_root`` holds ``DL_info.csv`` and the slices in either layout, see
     :func:`deeplesion.datasets.dl_info.find_image_root`. Instead of the CSV, ``ann_file`` may be a
     JSON file of key slices as :meth:`dump` writes it; its layout is described in
-    :mod:`deeplesion.datasets.data_infos`, as are the keys of a sample.
+    :mod:`deeplesion.datasets.info_files`, the keys of a sample in
+    :mod:`deeplesion.datasets.data_infos`.
 
     **Bad input.** With ``on_error='raise'`` the first malformed row stops the construction, and a
     key slice that is missing, truncated, not 16-bit or of another size stops the loop when it is
-    loaded; both name file and row. With ``on_error='skip'`` malformed rows are dropped, then all
-    key slices whose files are missing or wrong, so that every process and epoch sees the same
-    samples; ``skipped`` counts them by reason and one warning sums them up. The files are looked
+    loaded; both name file and row. With ``on_error='skip'`` key slices with malformed rows are
+    dropped as a whole, then those whose files are missing or wrong, then those without masks where
+    masks are wanted, so that every process and epoch sees the same samples; ``skipped`` counts
+    those of the split by reason and a warning for each sums them up. The files are looked
     at by header and end in training, and decoded in test mode, where nothing may fail later. What
     still fails in training is replaced by another sample; an unreadable neighbor is taken as one
     that is not stored.
@@ -72,9 +74,9 @@ class DeepLesionDataset(BaseDetDataset):
 
     Raises:
         FileNotFoundError: If the data root, the annotation or mask file, or the slices are absent.
-        DLInfoError: If a row is malformed.
-        ValueError: If an argument is none of its choices, a lesion has no mask in ``mask_file``,
-            or no key slice is left.
+        DataError: If a row is malformed, a lesion has no mask in ``mask_file``, or no key slice is
+            left.
+        ValueError: If an argument is none of its choices.
     """
 
     METAINFO = {"classes": ("lesion",), "palette": [(220, 20, 60)]}  # noqa: RUF012
@@ -82,15 +84,15 @@ class DeepLesionDataset(BaseDetDataset):
     def __init__(
         self,
         data_root: str = "",
-        ann_file: str = "DL_info.csv",
+        ann_file: str = INFO_FILE,
         split: str | None = None,
         mask_file: str | None = None,
         keep_noisy: bool = False,
         on_error: str = "raise",
         **kwargs: Any,
     ) -> None:
-        if split is not None and split not in SPLITS.values():
-            raise ValueError(f"split must be one of {[*SPLITS.values()]} or None, got {split!r}")
+        if split is not None and split not in SPLITS:
+            raise ValueError(f"split must be one of {SPLITS} or None, got {split!r}")
         if on_error not in ("raise", "skip"):
             raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
         self.split, self.mask_file = split, mask_file
@@ -112,10 +114,14 @@ class DeepLesionDataset(BaseDetDataset):
             add_paths(info, image_root)
         if self.on_error == "skip":
             infos = self._readable(infos)
+        # Where there are none, that is what is wrong, whatever the masks.
+        if self.mask_file is not None and infos:
+            infos = self._with_masks(infos, self.mask_file)
         if not infos:
-            raise ValueError(f"{self.ann_file} has no key slice of split {self.split!r} to load")
-        if self.mask_file is not None:
-            attach_masks(infos, read_masks(self.mask_file, root, self.split), self.mask_file)
+            reasons = ", ".join(f"{number} {kind}" for kind, number in self.skipped.items())
+            dropped = f"; dropped: {reasons}" if reasons else ""
+            text = f"{self.ann_file} has no key slice of split {self.split!r} to load"
+            raise DataError(f"{text}{dropped}")
         return infos
 
     def filter_data(self) -> list[dict]:
@@ -148,19 +154,32 @@ class DeepLesionDataset(BaseDetDataset):
     def _read_infos(self) -> list[dict]:
         if self.ann_file.endswith(".json"):
             return read_infos(self.ann_file, self.split)
-        records, problems = [], []
-        for item in scan_dl_info(self.ann_file, self.keep_noisy):
-            if not isinstance(item, Problem):
-                if self.split in (None, item.split):
-                    records.append(item)
-            elif self.on_error == "raise" or item.row == HEADER_ROW:
-                raise DLInfoError(item)
+        if self.on_error == "raise":
+            records = read_dl_info(self.ann_file, self.keep_noisy)
+            groups = group_by_key_slice(records, self.split, self.keep_noisy)
+        else:
+            groups, rows, dropped = select_key_slices(self.ann_file, self.split, self.keep_noisy)
+            self._report("malformed rows", list(map(str, rows)))
+            self._report("key slices with malformed rows", list(map(str, dropped.values())))
+        return [info_of(group) for group in groups]
+
+    def _with_masks(self, infos: list[dict], mask_file: str) -> list[dict]:
+        """Data infos with masks; under ``skip`` those that lack any are dropped."""
+        root = Path(self.data_root)
+        masks = read_masks(mask_file, root, self.split, self.keep_noisy)
+        command = make_masks_command(root, self.split, self.keep_noisy)
+        good, complaints = [], []
+        for info in infos:
+            try:
+                attach_masks(info, masks, mask_file, f"make the masks anew by {command}")
+            except DataError as error:
+                if self.on_error == "raise":
+                    raise
+                complaints.append(str(error))
             else:
-                problems.append(str(item))
-        self._report("rows", problems)
-        return [
-            info_of(group) for group in group_by_key_slice(records, self.split, self.keep_noisy)
-        ]
+                good.append(info)
+        self._report("key slices without masks", complaints)
+        return good
 
     def _readable(self, infos: list[dict]) -> list[dict]:
         """Data infos whose key slice can be read."""

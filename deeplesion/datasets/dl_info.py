@@ -12,7 +12,8 @@ What is tolerated, because the published file has it or nothing hangs on it:
 
 Everything else that is wrong is a :class:`Problem` with its row, column, value and remedy:
 numbers that are none, a box wholly outside the image or of no area, pixel spacing or slice
-interval that is NaN or not positive, rows of one key slice that contradict each other.
+interval that is NaN or not positive, a slice interval that cannot be one, rows of one key slice
+that contradict each other, text that is not UTF-8.
 """
 
 from __future__ import annotations
@@ -27,19 +28,19 @@ from pathlib import Path
 from deeplesion.datasets.lesion_record import (
     COARSE_TYPES,
     COLUMNS,
+    HEADER_ROW,
+    INFO_FILE,
     SPLITS,
     DLInfoError,
     LesionRecord,
     Problem,
-    Row,
-    is_noisy,
-    parse_row,
 )
+from deeplesion.datasets.row_parser import Row, is_noisy, parse_row, row_problems
 
 __all__ = [
     "COARSE_TYPES",
     "COLUMNS",
-    "HEADER_ROW",
+    "INFO_FILE",
     "SPLITS",
     "DLInfoError",
     "KeySlice",
@@ -54,7 +55,6 @@ __all__ = [
     "slice_file",
 ]
 
-HEADER_ROW = 1
 _SERIES = re.compile(r"\d+_\d+_\d+")
 #: What all lesions of one key slice must have in common.
 _SHARED = ("image_size", "spacing", "slice_interval", "split")
@@ -102,55 +102,91 @@ def read_dl_info(path: str | os.PathLike[str], keep_noisy: bool = True) -> list[
 
 
 def iter_problems(path: str | os.PathLike[str]) -> Iterator[Problem]:
-    """Yield every problem of a ``DL_info.csv`` in one pass, at most one per row.
+    """Yield every problem of a ``DL_info.csv`` in one pass.
 
     Raises:
         FileNotFoundError: If there is no such file.
     """
-    return (item for item in scan_dl_info(path) if isinstance(item, Problem))
+    items = scan_dl_info(path, every_problem=True)
+    return (item for item in items if isinstance(item, Problem))
 
 
 def scan_dl_info(
-    path: str | os.PathLike[str], keep_noisy: bool = True
+    path: str | os.PathLike[str], keep_noisy: bool = True, every_problem: bool = False
 ) -> Iterator[LesionRecord | Problem]:
     """Yield a :class:`LesionRecord` for each good row and a :class:`Problem` for each bad one.
 
     Args:
         path: The CSV.
         keep_noisy: As in :func:`read_dl_info`.
+        every_problem: Whether all problems of a bad row are yielded, not just the first.
 
     Raises:
         FileNotFoundError: If there is no such file.
     """
     seen: dict[str, LesionRecord] = {}
     name = os.fspath(path)
-    with open(path, newline="", encoding="utf-8-sig") as stream:
+    # Bytes that are not UTF-8 become lone surrogates, which are complained of row by row.
+    with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as stream:
         reader = csv.reader(stream)
-        header = [column.strip() for column in next(reader, [])]
-        if missing := [column for column in COLUMNS if column not in header]:
-            yield _missing_columns(name, missing, header)
+        try:
+            header = [column.strip() for column in next(reader, [])]
+            if missing := [column for column in COLUMNS if column not in header]:
+                yield _missing_columns(name, missing, header)
+                return
+            for line, cells in _numbered(reader):
+                row = Row(name, line, dict(zip(header, cells, strict=False)))
+                try:
+                    _check_cells(row, cells, len(header))
+                    if not keep_noisy and is_noisy(row):
+                        continue
+                    record = parse_row(row)
+                    _check_agreement(row, seen.setdefault(record.file_name, record), record)
+                except DLInfoError as error:
+                    every = (
+                        list(row_problems(row)) if every_problem and error.problem.column else ()
+                    )
+                    yield from every or (error.problem,)
+                else:
+                    yield record
+        except csv.Error as error:
+            message = f"{Path(name).name} cannot be read on from line {reader.line_num}: {error}"
+            remedy = "look there for a quote that is not closed, or download the file anew"
+            yield Problem(name, message, remedy)
+
+
+def _numbered(reader: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
+    """Records that are not empty, each with the first line of the file that it stands on."""
+    while True:
+        line = reader.line_num + 1  # type: ignore[attr-defined]
+        try:
+            cells = next(reader)
+        except StopIteration:
             return
-        for cells in reader:
-            if not cells:
-                continue
-            row = Row(name, reader.line_num, dict(zip(header, cells, strict=False)))
-            try:
-                if len(cells) != len(header):
-                    row.fail("", f"a row must have {len(header)} cells, got {len(cells)}")
-                if not keep_noisy and is_noisy(row):
-                    continue
-                record = parse_row(row)
-                _check_agreement(row, seen.setdefault(record.file_name, record), record)
-            except DLInfoError as error:
-                yield error.problem
-            else:
-                yield record
+        if cells:
+            yield line, cells
+
+
+def _check_cells(row: Row, cells: list[str], wanted: int) -> None:
+    if len(cells) != wanted:
+        row.fail("", f"a row must have {wanted} cells, got {len(cells)}")
+    if not _is_unicode("".join(cells)):
+        row.fail("", "a row must be UTF-8 text, and this one is not")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _missing_columns(path: str, missing: list[str], header: list[str]) -> Problem:
     message = f"{Path(path).name} lacks the column(s) {', '.join(missing)}; it has: "
-    message += ", ".join(header) or "nothing"
-    remedy = "take DL_info.csv as the NIH publishes it, header included"
+    found = ", ".join(header) or "nothing"
+    message += found.encode(errors="backslashreplace").decode()
+    remedy = "take DL_info.csv as the NIH publishes it, header included, in UTF-8"
     return Problem(path, message, remedy, row=HEADER_ROW, column=missing[0])
 
 
@@ -179,8 +215,8 @@ def group_by_key_slice(
     Raises:
         ValueError: If ``split`` is unknown.
     """
-    if split is not None and split not in SPLITS.values():
-        raise ValueError(f"split must be one of {sorted(SPLITS.values())} or None, got {split!r}")
+    if split is not None and split not in SPLITS:
+        raise ValueError(f"split must be one of {SPLITS} or None, got {split!r}")
     groups: dict[str, list[LesionRecord]] = {}
     for record in records:
         if split in (None, record.split) and (keep_noisy or not record.possibly_noisy):

@@ -1,11 +1,12 @@
 """A journal of work that takes hours: what is finished survives an interruption.
 
-One line of JSON per finished item, behind a first line that tells what the items depend on. A
-journal of other settings is not used.
+One line of JSON per finished item, behind a first line that tells what the items depend on. The
+name of a journal is of its settings too, so that a run with others does not touch it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -15,10 +16,14 @@ from typing import IO, Any
 
 Entry = dict[str, Any]
 
+HASH_DIGITS = 8
 
-def journal_path(out: Path) -> Path:
-    """Where the finished items of ``out`` are kept until all are."""
-    return out.with_name(out.name + ".partial.jsonl")
+
+def journal_path(out: Path, settings: Entry) -> Path:
+    """Where the finished items of ``out`` are kept until all are, by what they depend on."""
+    text = json.dumps(settings, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:HASH_DIGITS]
+    return out.with_name(f"{out.name}.{digest}.partial.jsonl")
 
 
 class Journal:

@@ -1,14 +1,15 @@
 """Masks of a whole split: made by several processes, written to one file, resumed if interrupted.
 
 A journal beside the file keeps the key slices that are finished. It is tied to the settings and to
-``DL_info.csv``, so that masks of different ones never mix.
+``DL_info.csv``, so that masks of different ones never mix; so is the file, which is not made again.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,32 +18,25 @@ from typing import Literal, get_args
 import cv2
 from tqdm import tqdm
 
-from deeplesion.datasets.ct import SliceError, read_slice
+from deeplesion.datasets.ct import SliceError, read_slice, window_to_uint8
 from deeplesion.datasets.dl_info import (
+    INFO_FILE,
+    SPLITS,
     KeySlice,
     find_image_root,
-    group_by_key_slice,
     key_slice_path,
-    read_dl_info,
 )
 from deeplesion.datasets.journal import Entry, Journal, journal_path, write_line
-from deeplesion.datasets.masks import (
-    CONTEXT_PX,
-    ITERATIONS,
-    encode_mask,
-    lesion_mask,
-    window_to_uint8,
-)
+from deeplesion.datasets.lesion_record import DataError, DLInfoError
+from deeplesion.datasets.masks import CONTEXT_PX, ITERATIONS, encode_mask, lesion_mask
+from deeplesion.datasets.selection import Selection, select_key_slices
 from deeplesion.datasets.workers import process_map
 from deeplesion.io import write_json
-
-SPLITS = ("train", "val", "test")
-INFO_FILE = "DL_info.csv"
 
 OnError = Literal["raise", "skip"]
 
 
-class EmptySplitError(ValueError):
+class EmptySplitError(DataError):
     """A split without rows in ``DL_info.csv``."""
 
 
@@ -56,7 +50,8 @@ class MaskJob:
         workers: number of processes.
         seed: for GrabCut.
         keep_noisy: make masks for rows marked ``Possibly_noisy`` too.
-        on_error: ``skip`` drops and counts key slices that cannot be read.
+        on_error: ``skip`` drops and counts key slices that cannot be read or have malformed rows.
+        overwrite: make the masks again where they are made already.
     """
 
     split: str
@@ -65,6 +60,7 @@ class MaskJob:
     seed: int = 0
     keep_noisy: bool = False
     on_error: OnError = "raise"
+    overwrite: bool = False
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
@@ -88,6 +84,7 @@ class MaskSummary:
         ellipse: lesions that fell back to the RECIST ellipse.
         skipped: what is wrong with each key slice that was left out.
         seconds: duration.
+        already_made: nothing was done, for the file was there, of the same settings and complete.
     """
 
     key_slices: int
@@ -96,10 +93,12 @@ class MaskSummary:
     ellipse: int
     skipped: tuple[str, ...]
     seconds: float
+    already_made: bool = False
 
     def __str__(self) -> str:
+        made = "already made: " if self.already_made else ""
         return (
-            f"{self.grabcut + self.ellipse} lesions on {self.key_slices} key slices: "
+            f"{made}{self.grabcut + self.ellipse} lesions on {self.key_slices} key slices: "
             f"{self.grabcut} by GrabCut, {self.ellipse} RECIST ellipses; "
             f"{self.resumed} key slices resumed, {len(self.skipped)} skipped; {self.seconds:.1f} s"
         )
@@ -113,24 +112,28 @@ def mask_key_slice(key_slice: KeySlice, image_root: Path, seed: int, on_error: O
         why the slice is left out.
 
     Raises:
-        SliceError: if the slice cannot be read and ``on_error`` is ``raise``; names file and row.
+        DataError: if the slice cannot be read, or OpenCV fails on it, and ``on_error`` is
+            ``raise``; names file and row.
     """
     first = key_slice.first
     path = key_slice_path(image_root, first.series, first.key_slice)
     entry: Entry = {"file_name": key_slice.file_name, "masks": []}
     entry |= {"grabcut": 0, "ellipse": 0, "error": None}
+    row = first.row
     try:
         hu = read_slice(path, first.image_size)
-    except SliceError as error:
-        message = f"{error} (row {first.row} of {INFO_FILE})"
+        for lesion in key_slice.lesions:
+            row = lesion.row
+            gray = window_to_uint8(hu, lesion.window)
+            made = lesion_mask(gray, lesion.bbox, lesion.recist, seed=seed)
+            entry["masks"].append({"bbox": list(lesion.bbox), **encode_mask(made.mask)})
+            entry[made.source] += 1
+    except (SliceError, cv2.error) as error:
+        what = str(error) if isinstance(error, SliceError) else f"{path}: OpenCV failed: {error}"
+        message = f"{what.strip()} (row {row} of {INFO_FILE})"
         if on_error == "raise":
-            raise SliceError(message) from error
-        return {**entry, "error": message}
-    for lesion in key_slice.lesions:
-        grey = window_to_uint8(hu, lesion.window)
-        made = lesion_mask(grey, lesion.bbox, lesion.recist, seed=seed)
-        entry["masks"].append({"bbox": list(lesion.bbox), **encode_mask(made.mask)})
-        entry[made.source] += 1
+            raise (SliceError if isinstance(error, SliceError) else DataError)(message) from error
+        return {**entry, "masks": [], "grabcut": 0, "ellipse": 0, "error": message}
     return entry
 
 
@@ -145,33 +148,27 @@ def make_masks(data_root: Path | str, job: MaskJob, progress: bool = False) -> M
     Raises:
         FileNotFoundError: if there is no ``DL_info.csv`` or no folder of slices.
         EmptySplitError: if the split has no rows.
-        DLInfoError: at a malformed row of ``DL_info.csv``.
+        DLInfoError: at the first malformed row of the split, unless these are skipped.
         SliceError: at the first key slice that cannot be read, unless these are skipped.
+        WorkerError: if a worker process dies; what is finished is kept.
     """
     start = time.monotonic()
     root = Path(data_root)
     out = job.out or root / f"masks_{job.split}.json"
-    records = read_dl_info(root / INFO_FILE, keep_noisy=job.keep_noisy)
-    key_slices = group_by_key_slice(records, job.split, keep_noisy=job.keep_noisy)
-    if not key_slices:
+    selection = select_key_slices(root / INFO_FILE, job.split, job.keep_noisy)
+    problem = selection.first_problem()
+    if problem is not None and job.on_error == "raise":
+        raise DLInfoError(problem)
+    if not selection.key_slices and problem is None:
         raise EmptySplitError(f"no key slice of split {job.split!r} in {root / INFO_FILE}")
     settings = _settings(root / INFO_FILE, job)
-    journal = Journal(journal_path(out), settings)
+    if not job.overwrite and (made := _already_made(out, settings)) is not None:
+        return made
+    journal = Journal(journal_path(out, settings), settings)
     entries = journal.read()
     resumed = len(entries)
-    left = [key_slice for key_slice in key_slices if key_slice.file_name not in entries]
-    with tqdm(
-        desc=f"masks {job.split}",
-        total=len(key_slices),
-        initial=resumed,
-        unit="slice",
-        disable=not progress,
-    ) as bar:
-        for entry in _process(root, left, job, journal):
-            entries[entry["file_name"]] = entry
-            bar.update()
-    ordered = [entries[key_slice.file_name] for key_slice in key_slices]
-    summary = _summarize(ordered, resumed, time.monotonic() - start)
+    ordered = _all_entries(root, selection.key_slices, entries, job, journal, progress)
+    summary = _summarize(ordered, selection, resumed, time.monotonic() - start)
     counts = {
         "grabcut": summary.grabcut,
         "ellipse": summary.ellipse,
@@ -181,6 +178,41 @@ def make_masks(data_root: Path | str, job: MaskJob, progress: bool = False) -> M
     write_json(out, {"meta": {**settings, **counts}, "masks": masks})
     journal.remove()
     return summary
+
+
+def _already_made(out: Path, settings: Entry) -> MaskSummary | None:
+    """What a complete file of the same settings holds; None where there is none."""
+    try:
+        content = json.loads(out.read_text(encoding="utf-8"))
+        meta, count = content["meta"], len(content["masks"])
+        if meta["skipped"] or {key: meta.get(key) for key in settings} != settings:
+            return None
+        return MaskSummary(count, 0, meta["grabcut"], meta["ellipse"], (), 0.0, already_made=True)
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None  # not a file of ours, which is to be made
+
+
+def _all_entries(
+    root: Path,
+    key_slices: list[KeySlice],
+    entries: dict[str, Entry],
+    job: MaskJob,
+    journal: Journal,
+    progress: bool,
+) -> list[Entry]:
+    """Entries of all key slices in their order, of which ``entries`` are finished."""
+    left = [key_slice for key_slice in key_slices if key_slice.file_name not in entries]
+    with tqdm(
+        desc=f"masks {job.split}",
+        total=len(key_slices),
+        initial=len(entries),
+        unit="slice",
+        disable=not progress,
+    ) as bar:
+        for entry in _process(root, left, job, journal):
+            entries[entry["file_name"]] = entry
+            bar.update()
+    return [entries[key_slice.file_name] for key_slice in key_slices]
 
 
 def _process(
@@ -216,11 +248,14 @@ def _settings(info: Path, job: MaskJob) -> Entry:
     }
 
 
-def _summarize(entries: Iterable[Entry], resumed: int, seconds: float) -> MaskSummary:
-    entries = list(entries)
-    skipped = tuple(entry["error"] for entry in entries if entry["error"] is not None)
+def _summarize(
+    entries: list[Entry], selection: Selection, resumed: int, seconds: float
+) -> MaskSummary:
+    unreadable = [entry["error"] for entry in entries if entry["error"] is not None]
+    malformed = map(str, (*selection.rows, *selection.dropped.values()))
+    skipped = (*malformed, *unreadable)
     return MaskSummary(
-        key_slices=len(entries) - len(skipped),
+        key_slices=len(entries) - len(unreadable),
         resumed=resumed,
         grabcut=sum(entry["grabcut"] for entry in entries),
         ellipse=sum(entry["ellipse"] for entry in entries),

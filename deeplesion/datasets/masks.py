@@ -46,23 +46,6 @@ def _shape(image: Mask) -> tuple[int, int]:
     return image.shape[0], image.shape[1]
 
 
-def window_to_uint8(hu: NDArray[np.generic], window: tuple[float, float]) -> Mask:
-    """Map a window in HU linearly to 0..255, clipping beyond it.
-
-    Args:
-        hu: slice in HU, any shape.
-        window: lower and upper end in HU.
-
-    Raises:
-        ValueError: if the window is empty or upside down.
-    """
-    low, high = window
-    if not low < high:
-        raise ValueError(f"window must be (low, high) HU with low < high, got {window}")
-    grey = (np.asarray(hu, np.float32) - low) * (255.0 / (high - low))
-    return np.clip(np.rint(grey), 0, 255).astype(np.uint8)
-
-
 def seeds(shape: tuple[int, int], bbox: Box, recist: ArrayLike) -> Mask:
     """GrabCut's initial labels: background, in the box probable foreground, in RECIST foreground.
 

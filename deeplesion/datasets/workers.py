@@ -5,13 +5,23 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from itertools import islice
 from typing import TypeVar
 
 import cv2
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+#: Items dealt out for each worker, so that none waits for the parent.
+ITEMS_AHEAD = 8
+
+
+class WorkerError(RuntimeError):
+    """A worker process that died."""
 
 
 @contextmanager
@@ -30,6 +40,7 @@ def process_map(
 
     Raises:
         ValueError: If ``workers`` is < 1.
+        WorkerError: If a worker dies.
     """
     if workers < 1:
         raise ValueError(f"workers must be >= 1, got {workers}")
@@ -37,8 +48,34 @@ def process_map(
         yield map(work, items)
         return
     clean = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    with multiprocessing.get_context(clean).Pool(workers, initializer=_start) as pool:
-        yield pool.imap(work, items) if ordered else pool.imap_unordered(work, items)
+    context = multiprocessing.get_context(clean)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start)
+    try:
+        yield _results(pool, work, iter(items), workers * ITEMS_AHEAD, ordered)
+    except BrokenProcessPool:
+        raise WorkerError(
+            "a worker process died, killed by the system, it may be, for want of memory: "
+            f"take fewer workers than {workers}"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _results(
+    pool: ProcessPoolExecutor,
+    work: Callable[[Item], Result],
+    items: Iterator[Item],
+    ahead: int,
+    ordered: bool,
+) -> Iterator[Result]:
+    """Results, while no more than ``ahead`` items are dealt out or wait to be taken."""
+    pending = [pool.submit(work, item) for item in islice(items, ahead)]
+    while pending:
+        first = pending[:1] if ordered else pending
+        for future in wait(first, return_when=FIRST_COMPLETED).done:
+            pending.remove(future)
+            pending += [pool.submit(work, item) for item in islice(items, 1)]
+            yield future.result()
 
 
 def _start() -> None:

@@ -1,17 +1,25 @@
-"""Reading checkpoints without running what is in them."""
+"""Reading checkpoints without running what is in them, and telling whether they fit a model."""
 
 from __future__ import annotations
 
+import inspect
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
+from torch import Tensor, nn
 from torch.serialization import safe_globals
 
+from alignshift.operators import SliceConv
+
+# Counts batches, means nothing for the result, and old files lack it.
+IGNORED_SUFFIX = "num_batches_tracked"
+SHOWN_NAMES = 3
 NUMPY_SCALARS = (np.float32, np.float64, np.int32, np.int64, np.uint32, np.bool_)
 
 
@@ -67,4 +75,118 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
         raise CheckpointError(f"checkpoint {path} is torn or no checkpoint: {error}") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"checkpoint {path} holds a {type(content).__name__}, not a dict")
-    return content if "state_dict" in content else {"state_dict": content}
+    checkpoint = content if "state_dict" in content else {"state_dict": content}
+    if not isinstance(checkpoint["state_dict"], dict):
+        raise CheckpointError(f"checkpoint {path} holds no state dict under 'state_dict'")
+    if not isinstance(checkpoint.get("meta"), dict):
+        checkpoint.pop("meta", None)
+    return checkpoint
+
+
+@dataclass(frozen=True)
+class WeightFit:
+    """How the weights of a file fit those of a model.
+
+    Attributes:
+        fitting: Number of tensors that fit by name and shape.
+        missing: Names in the model that the file lacks.
+        unexpected: Names in the file that the model lacks.
+        misshapen: Names in both, with both shapes.
+    """
+
+    fitting: int
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    misshapen: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether the file has exactly the weights of the model."""
+        return not (self.missing or self.unexpected or self.misshapen)
+
+    def __str__(self) -> str:
+        """The first few names of each kind of misfit."""
+        kinds = {
+            "missing": self.missing,
+            "unexpected": self.unexpected,
+            "of another shape": self.misshapen,
+        }
+        return "; ".join(
+            f"{len(names)} {kind} ({_first(names)})" for kind, names in kinds.items() if names
+        )
+
+
+def compare_weights(own: Mapping[str, Tensor], weights: Mapping[str, Any]) -> WeightFit:
+    """Compare the weights of a file with those of a model by name and shape.
+
+    Args:
+        own: State dict of the model.
+        weights: State dict of the file.
+
+    Returns:
+        What fits and what does not; counters of batches may be missing.
+    """
+    shapes = {name: tuple(getattr(value, "shape", ())) for name, value in weights.items()}
+    common = [name for name in own if name in shapes]
+    misshapen = [
+        f"{name}: {shapes[name]} in the file, {tuple(own[name].shape)} in the model"
+        for name in common
+        if shapes[name] != tuple(own[name].shape)
+    ]
+    missing = (n for n in own if n not in shapes and not n.endswith(IGNORED_SUFFIX))
+    unexpected = (name for name in shapes if name not in own)
+    fitting = len(common) - len(misshapen)
+    return WeightFit(fitting, tuple(missing), tuple(unexpected), tuple(misshapen))
+
+
+def describe_operators(model: nn.Module) -> dict[str, dict[str, Any]]:
+    """The 3D-context operators of a model, which the shapes of its weights do not tell.
+
+    TSM, AlignShift and plain convolutions have the same weights and give different results.
+
+    Args:
+        model: Any model.
+
+    Returns:
+        Settings by the class name of the operator, as plain data; empty for a 2D network. Settings
+        that only save memory are left out.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for module in model.modules():
+        if isinstance(module, SliceConv) and type(module) is not SliceConv:
+            arguments = inspect.signature(type(module)).parameters.values()
+            names = [a.name for a in arguments if a.kind is a.KEYWORD_ONLY]
+            settings = {name: getattr(module, name) for name in names if hasattr(module, name)}
+            found.setdefault(type(module).__name__, settings)
+    return found
+
+
+def operators_differ(recorded: Mapping[str, Mapping], own: Mapping[str, Mapping]) -> str:
+    """Say in what the operators of a checkpoint differ from those of a model.
+
+    Args:
+        recorded: :func:`describe_operators` of the model that was saved.
+        own: The same of the model to load into.
+
+    Returns:
+        One phrase; empty where they agree. Settings that only one side knows are not compared, so
+        that operators may get new ones.
+    """
+    if set(recorded) != set(own):
+        return f"it was trained with {_names(recorded)}, the config has {_names(own)}"
+    for operator, settings in own.items():
+        for name in settings.keys() & recorded[operator].keys():
+            if settings[name] != recorded[operator][name]:
+                return (
+                    f"it was trained with {name}={recorded[operator][name]} of {operator}, "
+                    f"the config has {name}={settings[name]}"
+                )
+    return ""
+
+
+def _names(operators: Iterable[str]) -> str:
+    return ", ".join(sorted(operators)) or "no 3D-context operator"
+
+
+def _first(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:SHOWN_NAMES]) + (", ..." if len(names) > SHOWN_NAMES else "")

@@ -5,11 +5,23 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from deeplesion.datasets.dl_info import DLInfoError
+from deeplesion.datasets.lesion_record import DataError
 from deeplesion.engine.checkpoint import CheckpointError
 from deeplesion.engine.config import UsageError
 
-USER_ERRORS = (UsageError, CheckpointError, DLInfoError, FileNotFoundError, ConnectionError)
+USER_ERRORS = (UsageError, CheckpointError, DataError, FileNotFoundError, ConnectionError)
+# How PyTorch wraps the traceback of a worker into the message of the error that it raises again.
+WORKER_PREFIX = "Caught "
+WORKER_TRACEBACK = "\nOriginal Traceback"
+
+
+def plain_message(error: BaseException) -> str:
+    """The message of an error, without the traceback of the worker process that it came from."""
+    text = str(error)
+    if not (text.startswith(WORKER_PREFIX) and WORKER_TRACEBACK in text):
+        return text
+    last = text.rstrip().splitlines()[-1]
+    return last.partition(": ")[2] or last
 
 
 def run_tool(tool: Callable[[], None]) -> int:
@@ -24,7 +36,7 @@ def run_tool(tool: Callable[[], None]) -> int:
     try:
         tool()
     except USER_ERRORS as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {plain_message(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
+from mmdet.registry import MODELS
 from mmengine.config import Config
 
+from alignshift.operators import OPERATORS
+
 DATALOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
+DATA_ROOT_VARIABLE = "DEEPLESION_ROOT"
 DATA_ROOT_REMEDY = (
     "give --data-root, set DEEPLESION_ROOT, or make a synthetic data set with "
     "`python tools/make_synthetic.py --out DIR` (DeepLesion itself: docs/data.md)"
@@ -26,35 +31,84 @@ def load_config(path: str, options: dict[str, Any] | None, data_root: str | None
         path: A config file.
         options: Keys and values of ``--cfg-options``.
         data_root: Replaces the root of every dataset; ``data_root`` among the options does the
-        same.
+            same.
 
     Returns:
         The config.
 
     Raises:
-        UsageError: There is no such file.
+        UsageError: There is no such file, its backbone or operator is not known, or
+            ``DEEPLESION_ROOT`` is empty.
     """
     if not Path(path).is_file():
         raise UsageError(f"config {path} does not exist: the configs are in configs/")
+    if os.environ.get(DATA_ROOT_VARIABLE) == "":
+        raise UsageError(
+            f"{DATA_ROOT_VARIABLE} is set to nothing: unset it, or set it to a data set's folder"
+        )
     cfg = Config.fromfile(path)
     if options:
         cfg.merge_from_dict(options)
-    data_root = data_root or (options or {}).get("data_root")
+    if data_root is None:
+        data_root = (options or {}).get("data_root")
     if data_root is not None:
         set_data_root(cfg, data_root)
+    settle_workers(cfg)
+    check_backbone(cfg)
     return cfg
+
+
+def settle_workers(cfg: Config) -> None:
+    """Let ``num_workers=0`` be enough: PyTorch refuses ``persistent_workers`` without workers.
+
+    Args:
+        cfg: The dataloaders are changed in place.
+    """
+    for name in DATALOADERS:
+        loader = cfg.get(name) or {}
+        if loader.get("num_workers") == 0:
+            loader["persistent_workers"] = False
+
+
+def check_backbone(cfg: Config) -> None:
+    """Fail early, in one line, where the backbone or its operator is not known.
+
+    Args:
+        cfg: The config.
+
+    Raises:
+        UsageError: It is not; those there are are listed.
+    """
+    backbone = (cfg.get("model") or {}).get("backbone") or {}
+    name, operator = backbone.get("type"), backbone.get("operator")
+    if isinstance(name, str) and MODELS.get(name) is None:
+        ours = sorted(known for known in MODELS.module_dict if known.startswith("DenseNet"))
+        raise UsageError(
+            f"model.backbone.type must be a registered backbone, got {name!r}: {', '.join(ours)} "
+            f"(operators: {', '.join(sorted(OPERATORS))}) or one of mmdetection's"
+        )
+    if isinstance(operator, str) and operator not in OPERATORS:
+        raise UsageError(
+            f"model.backbone.operator must be one of {', '.join(sorted(OPERATORS))}, "
+            f"got {operator!r}"
+        )
+
+
+def innermost(dataset: dict | None) -> list[dict]:
+    """Datasets inside wrappers such as ``RepeatDataset`` and ``ConcatDataset``."""
+    if not dataset:
+        return []
+    inner = [*dataset.get("datasets", []), *filter(None, [dataset.get("dataset")])]
+    return [leaf for one in inner for leaf in innermost(one)] if inner else [dataset]
 
 
 def datasets_of(cfg: Config) -> list[tuple[str, dict]]:
     """Name of the dataloader and config of each innermost dataset (wrappers are looked through)."""
-    found = []
-    for loader in DATALOADERS:
-        dataset = (cfg.get(loader) or {}).get("dataset")
-        while dataset is not None and "dataset" in dataset:
-            dataset = dataset["dataset"]
-        if dataset is not None:
-            found.append((loader, dataset))
-    return found
+    return [
+        (loader, dataset)
+        for loader in DATALOADERS
+        for dataset in innermost((cfg.get(loader) or {}).get("dataset"))
+    ]
 
 
 def set_data_root(cfg: Config, data_root: str) -> None:
@@ -81,22 +135,28 @@ def check_data_root(cfg: Config, loaders: tuple[str, ...] = DATALOADERS) -> None
     """
     for loader, dataset in datasets_of(cfg):
         root = dataset.get("data_root") or ""
-        if loader in loaders and not Path(root).is_dir():
+        if loader in loaders and not (root and Path(root).is_dir()):
             raise UsageError(f"data root {root!r} of {loader} does not exist: {DATA_ROOT_REMEDY}")
 
 
-def set_work_dir(cfg: Config, config_path: str, work_dir: str | None) -> None:
+def set_work_dir(cfg: Config, config_path: str, work_dir: str | None, subfolder: str = "") -> None:
     """Choose the folder of logs and checkpoints: the option, the config, or the config's name.
 
     Args:
         cfg: Changed in place.
         config_path: The config file.
         work_dir: ``--work-dir``.
+        subfolder: Below the folder of the config's name.
     """
     if work_dir is not None:
         cfg.work_dir = work_dir
     elif cfg.get("work_dir") is None:
-        cfg.work_dir = str(Path("work_dirs") / Path(config_path).stem)
+        cfg.work_dir = str(Path("work_dirs") / Path(config_path).stem / subfolder)
+
+
+def has_bfloat16() -> bool:
+    """Whether the device computes in bfloat16 itself; older GPUs only emulate it, slowly."""
+    return not torch.cuda.is_available() or torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def use_amp(cfg: Config) -> None:
@@ -105,11 +165,21 @@ def use_amp(cfg: Config) -> None:
     Args:
         cfg: ``optim_wrapper`` is changed in place.
     """
-    if not torch.cuda.is_available() or torch.cuda.is_bf16_supported():
+    if has_bfloat16():
         cfg.optim_wrapper.type = "BFloat16OptimWrapper"
     else:
         cfg.optim_wrapper.type = "AmpOptimWrapper"
         cfg.optim_wrapper.loss_scale = "dynamic"
+
+
+def use_test_amp(cfg: Config) -> None:
+    """Test in the mixed precision that :func:`use_amp` trains in.
+
+    Args:
+        cfg: ``test_cfg`` is changed in place.
+    """
+    cfg.test_cfg.type = "AutocastTestLoop"
+    cfg.test_cfg.dtype = "bfloat16" if has_bfloat16() else "float16"
 
 
 def use_auto_scale_lr(cfg: Config) -> None:
@@ -154,8 +224,14 @@ def set_test_split(cfg: Config, split: str) -> None:
             dataset["test_mode"] = True
 
 
+def test_split_of(cfg: Config) -> str:
+    """Split that the test dataloader reads; empty where its dataset has none."""
+    splits = [d.get("split") for loader, d in datasets_of(cfg) if loader == "test_dataloader"]
+    return (splits[0] or "") if splits else ""
+
+
 def set_result_files(cfg: Config, folder: Path) -> None:
-    """Have the FROC metric of the test loop write its files.
+    """Have the FROC metric of the test loop write its files, with masks if the model has them.
 
     Args:
         cfg: ``test_evaluator`` is changed in place.
@@ -169,6 +245,7 @@ def set_result_files(cfg: Config, folder: Path) -> None:
             evaluator["predictions_file"] = str(folder / "predictions.json")
             evaluator["froc_file"] = str(folder / "froc.json")
             evaluator["plot_file"] = str(folder / "froc.png")
+            evaluator["save_masks"] = bool((cfg.model.get("roi_head") or {}).get("mask_head"))
 
 
 def add_overlays(cfg: Config, folder: str, score_threshold: float, limit: int | None) -> None:

@@ -2,21 +2,83 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from typing import Any
 
+from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
+from torch import nn
 
-from deeplesion.engine.checkpoint import CheckpointError, read_checkpoint
+from deeplesion.engine.checkpoint import (
+    CheckpointError,
+    compare_weights,
+    describe_operators,
+    operators_differ,
+    read_checkpoint,
+)
+
+# mmengine's checkpoint hook warns of mmengine's own use of deprecated names; no user can act on it.
+UPSTREAM_NOTICES = (
+    '"FileClient" will be deprecated in future',
+    '"HardDiskBackend" is the alias of "LocalBackend"',
+)
+
+# What mmengine needs beside weights to go on with a training.
+TRAINING_STATE = {"meta", "message_hub", "optimizer"}
+
+
+def is_worth_showing(record: logging.LogRecord) -> bool:
+    """Whether a log record is anything but the notices above."""
+    return not record.getMessage().startswith(UPSTREAM_NOTICES)
 
 
 class CTRunner(Runner):
     """mmengine's Runner that reads checkpoints safely and refuses those of another network.
 
     mmengine either unpickles whatever is in a file (0.10.12 falls back to it) or cannot read its
-    own training checkpoints on today's PyTorch (0.10.7).
+    own training checkpoints on today's PyTorch (0.10.7), and takes any checkpoint for any model.
+    Here a checkpoint to test or to resume must have exactly the weights of the model, and the
+    3D-context operators that it was trained with; one to fine-tune must fit in part.
     """
+
+    # Whether a checkpoint must have exactly the model's weights.
+    _must_fit = False
+    # Whether it must have the state of a training as well.
+    _resuming = False
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """Build mmengine's logger, without the notices that are not for users."""
+        logger = super().build_logger(*args, **kwargs)
+        logger.addFilter(is_worth_showing)
+        return logger
+
+    def test(self) -> dict:
+        """Test; the checkpoint must fit entirely."""
+        self._must_fit = True
+        return super().test()
+
+    def val(self) -> dict:
+        """Validate; the checkpoint must fit entirely."""
+        self._must_fit = True
+        return super().val()
+
+    def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
+        """Go on from a checkpoint of the same training; it must fit entirely.
+
+        Raises:
+            CheckpointError: It does not fit, or holds weights only.
+        """
+        self._must_fit = True
+        self._resuming = True
+        super().resume(filename, *args, **kwargs)
+
+    def save_checkpoint(self, *args: Any, meta: dict | None = None, **kwargs: Any) -> None:
+        """Save a checkpoint that records the model's operators as ``meta['operators']``."""
+        operators = describe_operators(self._bare_model())
+        super().save_checkpoint(*args, meta={**(meta or {}), "operators": operators}, **kwargs)
 
     def load_checkpoint(
         self,
@@ -28,19 +90,48 @@ class CTRunner(Runner):
         """Load weights into the model; see :meth:`mmengine.runner.Runner.load_checkpoint`.
 
         Raises:
-            CheckpointError: The file cannot be read, or not one of its weights fits the model.
+            CheckpointError: The file cannot be read, or not one of its weights fits the model; to
+                test, to resume or under ``strict``, it does not fit entirely.
         """
         checkpoint = read_checkpoint(filename, map_location)
-        self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
-        model = self.model.module if is_model_wrapper(self.model) else self.model
-        own = model.state_dict()
-        weights = {key.removeprefix("module."): w for key, w in checkpoint["state_dict"].items()}
-        if not any(key in own and own[key].shape == w.shape for key, w in weights.items()):
+        # mmengine runs the Python code that it finds there.
+        checkpoint.get("meta", {}).pop("config", None)
+        if self._resuming and not checkpoint.keys() >= TRAINING_STATE:
             raise CheckpointError(
-                f"checkpoint {filename} does not fit the config: none of its {len(weights)} "
-                f"weights has the name and shape of one of the model's {len(own)}"
+                f"checkpoint {filename} cannot be resumed, it holds no training state: begin a new "
+                f"training from it by --cfg-options load_from={filename}"
             )
-        _load_checkpoint_to_model(model, checkpoint, strict, revise_keys or [(r"^module\.", "")])
+        self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
+        revise_keys = revise_keys or [(r"^module\.", "")]
+        self._check_fit(filename, checkpoint, revise_keys, strict or self._must_fit)
+        _load_checkpoint_to_model(self._bare_model(), checkpoint, strict, "current", revise_keys)
         self._has_loaded = True
         self.logger.info(f"Load checkpoint from {filename}")
         return checkpoint
+
+    def _bare_model(self) -> nn.Module:
+        return self.model.module if is_model_wrapper(self.model) else self.model
+
+    def _check_fit(
+        self, filename: str, checkpoint: dict, revise_keys: list, must_fit: bool
+    ) -> None:
+        weights = checkpoint["state_dict"]
+        for pattern, replacement in revise_keys:
+            weights = {re.sub(pattern, replacement, key): w for key, w in weights.items()}
+        own = self._bare_model().state_dict()
+        fit = compare_weights(own, weights)
+        failed = f"checkpoint {filename} does not fit the config: "
+        if not fit.fitting:
+            raise CheckpointError(
+                f"{failed}none of its {len(weights)} weights has the name and shape of one of the "
+                f"model's {len(own)}"
+            )
+        if not must_fit:
+            return
+        if not fit.complete:
+            raise CheckpointError(f"{failed}of the model's {len(own)} weights {fit}")
+        recorded = checkpoint.get("meta", {}).get("operators")
+        if recorded is not None and (
+            difference := operators_differ(recorded, describe_operators(self._bare_model()))
+        ):
+            raise CheckpointError(f"{failed}{difference}")

@@ -152,27 +152,6 @@ def curve_from_matches(matches: Matches, lesions: ArrayLike | None = None) -> FR
     )
 
 
-def stratified_curves(matches: Matches, labels: ArrayLike) -> dict[str, FROCCurve]:
-    """FROC curves of strata of lesions at the score thresholds of the whole set.
-
-    Were a stratum scored as a set of its own, hits on the other lesions would be false positives.
-
-    Args:
-        matches: Of :func:`match_detections`.
-        labels: ``(m,)`` the stratum of each lesion.
-
-    Returns:
-        Curves by stratum, in alphabetical order.
-
-    Raises:
-        ValueError: If ``labels`` is not ``(m,)``.
-    """
-    names = np.asarray(labels, dtype=np.str_)
-    if names.shape != matches.first_hit.shape:
-        raise ValueError(f"labels must be ({len(matches.first_hit)},), got {names.shape}")
-    return {str(name): curve_from_matches(matches, names == name) for name in np.unique(names)}
-
-
 def curve_corners(curve: FROCCurve) -> FROCCurve:
     """The points that suffice to draw or interpolate a curve exactly: for files and plots.
 

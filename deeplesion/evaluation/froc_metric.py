@@ -85,12 +85,14 @@ class FROCMetric(BaseMetric):
 
         Raises:
             KeyError: If a meta key is missing; it says which line of the config to change.
-            ValueError: If masks are to be saved and there are none.
+            ValueError: If a box or score is not finite, or masks are to be saved and there are
+                none.
         """
         for sample in data_samples:
             check_meta_keys(sample)
             result = {key: sample[key] for key in META_KEYS}
             result["bboxes"] = boxes_with_scores(sample["pred_instances"])
+            _check_finite(result["bboxes"], sample["file_name"])
             if self.save_masks and self.predictions_file is not None:
                 result["masks"] = _encoded_masks(sample["pred_instances"])
             self.results.append(result)
@@ -155,6 +157,15 @@ def boxes_with_scores(predicted: dict[str, Any]) -> np.ndarray:
     corners = torch.cat([corners[:, :2], corners[:, 2:].maximum(corners[:, :2])], dim=1)
     scores = predicted["scores"].detach().cpu().double().reshape(-1, 1)
     return torch.cat([corners, scores], dim=1).numpy()
+
+
+def _check_finite(boxes: np.ndarray, file_name: str) -> None:
+    bad = np.flatnonzero(~np.isfinite(boxes).all(axis=1))
+    if bad.size:
+        raise ValueError(
+            f"predicted boxes and scores must be finite, got {boxes[bad[0]].tolist()} "
+            f"(x1, y1, x2, y2, score) for {file_name}: has the training diverged?"
+        )
 
 
 def _encoded_masks(predicted: dict[str, Any]) -> list[dict[str, Any]]:

@@ -52,7 +52,9 @@ def plot_froc(
         _draw(axes, name, curve, color=color, marker=marker, order=order)
     if curves:
         means = ", ".join(f"{fps:g}" for fps in MEAN_FPS)
-        axes.legend(title=f"mean at {means} FPs", alignment="left", framealpha=0.9)
+        axes.legend(
+            loc="lower right", title=f"mean at {means} FPs", alignment="left", framealpha=0.9
+        )
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=150)
 

@@ -24,6 +24,8 @@ from deeplesion.evaluation.matching import Bools, Floats, Matches, match_detecti
 #: Strata of images by slice interval in mm, as papers on DeepLesion have them.
 THIN_MM = 2.0
 THICK_MM = 5.0
+#: Values this close to an edge, relatively, are on it, for pixels times spacing are rounded.
+EDGE = 1e-6
 INTERVAL_LABELS = {"thin": "thin (<= 2 mm)", "thick": "thick (5 mm)", "other": "other intervals"}
 #: Strata of lesions by long axis in mm.
 SMALL_MM = 10.0
@@ -88,19 +90,21 @@ class FROCReport(NamedTuple):
 
 
 def interval_stratum(slice_interval: float) -> str:
-    """``thin``, ``thick`` or ``other`` for a slice interval in mm (NaN: ``other``)."""
-    if slice_interval <= THIN_MM:
+    """``thin``, ``thick`` or ``other`` for a slice interval in mm; unknown (NaN, <= 0): other."""
+    if 0 < slice_interval < THIN_MM or math.isclose(slice_interval, THIN_MM, rel_tol=EDGE):
         return "thin"
-    return "thick" if math.isclose(slice_interval, THICK_MM) else "other"
+    return "thick" if math.isclose(slice_interval, THICK_MM, rel_tol=EDGE) else "other"
 
 
 def size_stratum(long_axis: float) -> str:
     """``small``, ``medium``, ``large``, or ``unknown`` for a long axis in mm."""
     if math.isnan(long_axis):
         return "unknown"
+    if any(math.isclose(long_axis, edge, rel_tol=EDGE) for edge in (SMALL_MM, LARGE_MM)):
+        return "medium"
     if long_axis < SMALL_MM:
         return "small"
-    return "medium" if long_axis <= LARGE_MM else "large"
+    return "medium" if long_axis < LARGE_MM else "large"
 
 
 def build_report(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from alignshift.models.densenet import TruncatedDenseNet3d
 from alignshift.weights import load_2d_weights, read_state_dict
+from deeplesion.engine.checkpoint import read_checkpoint
 from deeplesion.models.inputs import CTInputs
 
 TORCHVISION_PREFIX = "torchvision://"
@@ -33,6 +34,21 @@ def resolve_checkpoint(checkpoint: str) -> str:
     return get_model_weights(checkpoint.removeprefix(TORCHVISION_PREFIX)).DEFAULT.url
 
 
+def read_weights(source: str) -> dict[str, Any]:
+    """Read the weights of a URL or a local file, which may be a training checkpoint of mmengine.
+
+    Args:
+        source: A local file or a URL.
+
+    Returns:
+        A state dict.
+    """
+    if source.startswith(("http://", "https://")):
+        return read_state_dict(source)
+    weights = read_checkpoint(source)["state_dict"]
+    return weights["model"] if isinstance(weights.get("model"), dict) else weights
+
+
 @MODELS.register_module()
 class DenseNetTrunc3d(TruncatedDenseNet3d, BaseModule):
     """Truncated DenseNet over a stack of slices, with any operator.
@@ -43,13 +59,21 @@ class DenseNetTrunc3d(TruncatedDenseNet3d, BaseModule):
 
     Args:
         norm_eval: Keep batch norms in evaluation mode while training.
-        init_cfg: As in every mmdetection backbone.
+        init_cfg: One initialization, as in every mmdetection backbone.
         **kwargs: See :class:`alignshift.models.densenet.TruncatedDenseNet3d`.
+
+    Raises:
+        TypeError: ``init_cfg`` is a list of initializations.
     """
 
     def __init__(
         self, norm_eval: bool = False, init_cfg: dict | None = None, **kwargs: Any
     ) -> None:
+        if not isinstance(init_cfg, dict | None):
+            raise TypeError(
+                f"init_cfg of {type(self).__name__} must be one dict or None, "
+                f"got a {type(init_cfg).__name__}"
+            )
         super().__init__(**kwargs)
         self.norm_eval = norm_eval
         self.init_cfg = copy.deepcopy(init_cfg)
@@ -61,7 +85,7 @@ class DenseNetTrunc3d(TruncatedDenseNet3d, BaseModule):
             return
         checkpoint = self.init_cfg["checkpoint"]
         try:
-            weights = read_state_dict(resolve_checkpoint(checkpoint))
+            weights = read_weights(resolve_checkpoint(checkpoint))
         except ConnectionError as error:
             without = "--cfg-options model.backbone.init_cfg=None"
             raise ConnectionError(f"{error}; or train without: {without}") from error

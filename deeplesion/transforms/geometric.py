@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmcv.transforms.utils import cache_randomness
-from mmdet.datasets.transforms import Pad
+from mmdet.datasets.transforms import Pad, RandomFlip
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import autocast_box_type
 from mmdet.structures.mask import BitmapMasks
@@ -104,7 +104,7 @@ def clip_boxes(
     """Clip boxes to the image and say which of them remain.
 
     Args:
-        boxes: ``(N, 4)`` x1, y1, x2, y2 in px.
+        boxes: ``(N, 4)`` x1, y1, x2, y2 in px, the centers of the first and last pixel.
         size: ``(height, width)`` in px.
         min_visible: Fraction of a box's area that must lie in the image.
 
@@ -112,7 +112,7 @@ def clip_boxes(
         ``(N, 4)`` clipped boxes, all of them, and ``(N,)`` which are to be kept.
     """
     height, width = size
-    limits = np.array([width, height, width, height], np.float32)
+    limits = np.array([width, height, width, height], np.float32) - 1
     clipped = np.clip(boxes, 0, limits)
     sides, whole = clipped[:, 2:] - clipped[:, :2], boxes[:, 2:] - boxes[:, :2]
     visible = sides.prod(axis=1) >= min_visible * whole.prod(axis=1)
@@ -213,6 +213,27 @@ class RandomCTAffine(BaseTransform):
     def __repr__(self) -> str:
         names = ("shift_limit", "scale_limit", "rotate_limit", "prob", "fill_value", "min_visible")
         return f"{type(self).__name__}({', '.join(f'{n}={getattr(self, n)}' for n in names)})"
+
+
+@TRANSFORMS.register_module()
+class RandomCTFlip(RandomFlip):
+    """mmdetection's ``RandomFlip`` for boxes that end with their last pixel.
+
+    Our boxes hold the centers of their first and last pixel, so that column ``x`` goes to
+    ``W - 1 - x`` and row ``y`` to ``H - 1 - y``. The stock transform takes them to ``W - x`` and
+    ``H - y``, a pixel off the slices and masks, which are flipped as there.
+
+    Arguments, and keys that are required, added or modified, are those of ``RandomFlip``.
+    """
+
+    @autocast_box_type()
+    def _flip(self, results: dict) -> None:
+        super()._flip(results)
+        if results.get("gt_bboxes") is not None:
+            direction = results["flip_direction"]
+            left = -1.0 if direction in ("horizontal", "diagonal") else 0.0
+            up = -1.0 if direction in ("vertical", "diagonal") else 0.0
+            results["gt_bboxes"].translate_((left, up))
 
 
 @TRANSFORMS.register_module()

@@ -16,6 +16,7 @@ from deeplesion.datasets.ct import (
     resample_positions,
     thickness_after,
 )
+from deeplesion.datasets.lesion_record import INFO_FILE, DataError
 
 
 @TRANSFORMS.register_module()
@@ -73,7 +74,7 @@ class LoadCTSlices(BaseTransform):
             )
         except SliceError as error:
             row = results.get("row")
-            where = f" (row {row} of DL_info.csv)" if row is not None else ""
+            where = f" (row {row} of {INFO_FILE})" if row is not None else ""
             raise SliceError(f"{error}{where}") from None
         results["img"] = volume
         results["img_shape"] = results["ori_shape"] = volume.shape[:2]
@@ -100,7 +101,7 @@ class LoadLesionAnnotations(LoadAnnotations):
 
     def _load_masks(self, results: dict) -> None:
         if any("mask" not in instance for instance in results.get("instances", [])):
-            raise ValueError(
+            raise DataError(
                 f"{results.get('file_name', 'a sample')} has lesions without masks but with_mask "
                 "is True: make masks by tools/make_masks.py and set mask_file of "
                 "DeepLesionDataset, or set with_mask=False"

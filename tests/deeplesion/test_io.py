@@ -66,3 +66,16 @@ def test_json_refuses_other_objects_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="cannot write a set as JSON"):
         write_json(tmp_path / "x.json", {1, 2})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_symbolic_link_stays_one(tmp_path: Path) -> None:
+    target = tmp_path / "store" / "real.json"
+    target.parent.mkdir()
+    target.write_text("old")
+    link = tmp_path / "out.json"
+    link.symlink_to(target)
+    with atomic_write(link) as temporary:
+        assert temporary.parent == target.parent
+        temporary.write_text("new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import cv2
@@ -16,7 +17,6 @@ from deeplesion import visualization
 from deeplesion.canvas import STYLES
 from deeplesion.visualization import (
     CTVisualizationHook,
-    apply_window,
     draw_overlay,
     montage,
     save_image,
@@ -37,11 +37,6 @@ def has(image: np.ndarray, kind: str) -> bool:
 
 def overlay(gt: list, boxes: list, scores: list, size: int = 128, **options: object) -> np.ndarray:
     return draw_overlay(np.zeros((size, size)), WINDOW, gt, boxes, scores, min_side=1, **options)
-
-
-def test_window() -> None:
-    hu = np.array([[-1000.0, -160.0, 40.0, 240.0, 3000.0]])
-    assert apply_window(hu, WINDOW).tolist() == [[0, 0, 128, 255, 255]]
 
 
 def test_boxes_cover_their_first_and_last_pixel() -> None:
@@ -201,6 +196,24 @@ def test_hook_options(tmp_path: Path) -> None:
     sample = data_sample(tmp_path, 5, instances=[{"bbox": [20, 30, 39, 45]}])
     strict = CTVisualizationHook(tmp_path / "show", score_threshold=0.05, iou_threshold=0.9)
     assert not has(strict.draw(sample)[:768], "hit")
+
+
+@pytest.mark.parametrize(
+    ("interval", "text"),
+    [(5.0, "5 mm"), (math.nan, "unknown interval"), (None, "unknown interval")],
+)
+def test_caption_names_the_interval(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interval: float | None, text: str
+) -> None:
+    captions = []
+
+    def spy(*args: object, caption: str = "", **options: object) -> np.ndarray:
+        captions.append(caption)
+        return np.zeros((1, 1, 3), np.uint8)
+
+    monkeypatch.setattr(visualization, "draw_overlay", spy)
+    CTVisualizationHook(tmp_path).draw(data_sample(tmp_path, 5, slice_interval=interval))
+    assert captions[0].split("   ")[1] == text
 
 
 def test_hook_stops_at_its_limit_and_counts_anew(tmp_path: Path) -> None:

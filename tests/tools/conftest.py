@@ -11,7 +11,7 @@ from tests.tools.running import SHORT, SMALL, run_tool
 
 @pytest.fixture(scope="session")
 def trained(synthetic_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A work folder after three iterations of the small AlignShift config, seed 3."""
+    """A work folder after some iterations of the small AlignShift config, seed 3."""
     folder = tmp_path_factory.mktemp("trained")
     result = run_tool(
         "tools/train.py", SMALL.format("alignshift"), "--work-dir", folder,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import pytest
+
 from tests.tools.running import run_tool
+from tools.demo import keeps_promise, main
 
 
 def test_demo_leaves_curve_and_overlays(tmp_path: Path) -> None:
@@ -17,9 +21,16 @@ def test_demo_leaves_curve_and_overlays(tmp_path: Path) -> None:
     assert "The demo took" in result.stdout
 
 
-def test_a_failing_step_is_named(tmp_path: Path) -> None:
-    result = run_tool(
-        "tools/demo.py", "--work-dir", tmp_path / "demo", "--patients", -1, cwd=tmp_path
-    )
-    assert result.returncode == 1
-    assert "error: make_synthetic.py failed" in result.stderr
+def test_a_failing_step_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--work-dir", str(tmp_path / "demo"), "--patients", "-1"]) == 1
+    assert "error: make_synthetic.py failed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("mean", "kept"), [(0.85, True), (0.849, False), (None, False)])
+def test_a_poor_detector_is_called_one(
+    mean: float | None, kept: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "froc.json").write_text(json.dumps({"metrics": {"mean": mean}}))
+    assert keeps_promise(tmp_path / "froc.json") is kept
+    warning = f"warning: the mean sensitivity is {mean}, below the 0.85"
+    assert capsys.readouterr().err.startswith("" if kept else warning)

@@ -269,3 +269,19 @@ def test_missing_packages_do_not_bring_it_down(repo_root: Path) -> None:
     for name in ("mmdet", "mmcv", "cv2"):
         assert f"problem: {name} does not import" in result.stdout
     assert "torch threads" in result.stdout
+
+
+def test_absent_masks_and_empty_splits_are_notes(tmp_path: Path) -> None:
+    root = data_root(tmp_path, {}, {"File_name": "000001_01_01_110.png", "Key_slice_index": "110"})
+    report = Report()
+    doctor.check_data(report, str(root), deep=False)
+    assert [note.split(" of ")[0] for note in report.notes] == ["split train", "split test"]
+    path = root / "DL_info.csv"
+    path.write_text(path.read_text().replace('"2"\n', '"1"\n'))
+    report = Report()
+    doctor.check_data(report, str(root), deep=False)
+    assert any(
+        f"no masks_train.json, training needs it: python tools/make_masks.py --data-root {root}"
+        in n
+        for n in report.notes
+    )

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from deeplesion.datasets.journal import journal_path
 from deeplesion.datasets.synthetic.generate import SyntheticConfig, make_synthetic
+from deeplesion.datasets.workers import WorkerError
+from tools import make_masks as tool
 from tools.make_masks import main
 
 
@@ -41,9 +42,9 @@ def test_a_killed_run_is_taken_up(
     assert main([*arguments, "--out", str(whole)]) == 0
     arguments += ["--workers", workers]
     process = start(repo_root, *arguments, "--out", str(cut))
-    journal = journal_path(cut)
     while process.poll() is None:
-        if journal.exists() and journal.read_bytes().count(b"\n") > 2:
+        journals = list(tmp_path.glob("cut.json.*.partial.jsonl"))
+        if journals and journals[0].read_bytes().count(b"\n") > 2:
             process.send_signal(stop)
             break
         time.sleep(0.002)
@@ -51,6 +52,7 @@ def test_a_killed_run_is_taken_up(
     assert process.returncode == (130 if stop == signal.SIGINT else -signal.SIGKILL), error
     assert "Traceback" not in error
     assert not cut.exists()
+    (journal,) = tmp_path.glob("cut.json.*.partial.jsonl")
     finished = journal.read_bytes().count(b"\n") - 1
     assert finished >= 2
     resumed = start(repo_root, *arguments, "--out", str(cut))
@@ -113,3 +115,24 @@ def test_skipped_key_slices_are_listed(
     output = capsys.readouterr().out
     assert "0 lesions on 0 key slices" in output
     assert "skipped: " in output
+
+
+def test_a_second_run_finds_them_made(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--data-root", str(root), "--split", "val", "--out", str(tmp_path / "m.json")]
+    for more, made in (([], False), ([], True), (["--overwrite"], False)):
+        assert main([*arguments, *more]) == 0
+        assert ("val: already made: " in capsys.readouterr().out) is made
+
+
+def test_a_dead_worker_is_one_plain_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*args: object, **options: object) -> None:
+        raise WorkerError("a worker process died")
+
+    monkeypatch.setattr(tool, "make_masks", fail)
+    assert main(["--data-root", str(tmp_path), "--split", "val", "--workers", "2"]) == 1
+    expected = "make_masks: a worker process died; the same command takes it up again\n"
+    assert capsys.readouterr().err == expected

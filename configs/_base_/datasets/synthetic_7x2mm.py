@@ -8,7 +8,7 @@ train_pipeline = [
     dict(type="LoadLesionAnnotations", with_bbox=True, with_mask=True),
     dict(type="WindowCT", window=(-175, 275)),
     dict(type="RandomCTAffine", shift_limit=0.04, scale_limit=0.2, rotate_limit=15, prob=0.8),
-    dict(type="RandomFlip", prob=0.5),
+    dict(type="RandomCTFlip", prob=0.5),
     dict(type="PackDetInputs", meta_keys=_base_.meta_keys),
 ]
 test_pipeline = [

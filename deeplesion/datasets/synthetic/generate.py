@@ -18,13 +18,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from deeplesion.datasets.dl_info import COLUMNS
-from deeplesion.datasets.synthetic.patient import (
-    SPLITS,
-    Patient,
-    PatientOutput,
-    generate_patient,
-)
+from deeplesion.datasets.dl_info import COLUMNS, INFO_FILE, SPLITS
+from deeplesion.datasets.synthetic.patient import Patient, PatientOutput, generate_patient
 from deeplesion.datasets.workers import process_map
 from deeplesion.io import atomic_write, write_json
 
@@ -34,7 +29,7 @@ SLICE_INTERVALS_MM = (1.0, 2.0, 5.0)
 VAL_FRACTION, TEST_FRACTION = 0.08, 0.28
 SIZE_BOUNDS = (64, 512)
 MAX_PATIENTS = 100_000
-INFO_FILE, META_FILE, IMAGE_FOLDER = "DL_info.csv", "meta.json", "Images_png"
+META_FILE, IMAGE_FOLDER = "meta.json", "Images_png"
 
 
 @dataclass(frozen=True)

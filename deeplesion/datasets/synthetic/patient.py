@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from deeplesion.datasets.ct import HU_OFFSET
-from deeplesion.datasets.dl_info import key_slice_path
+from deeplesion.datasets.dl_info import SPLITS, key_slice_path
 from deeplesion.datasets.masks import encode_mask
 from deeplesion.datasets.synthetic.render import pixel_grid, render_slice
 from deeplesion.datasets.synthetic.scene import (
@@ -24,7 +24,6 @@ from deeplesion.datasets.synthetic.scene import (
 )
 
 BOX_MARGIN_PX = 5.0
-SPLITS = ("train", "val", "test")
 KEY_SLICES_PER_PATIENT = (1, 3)
 KEY_SLICE_DISTANCE_MM = 60.0
 TORSO_HEIGHT_MM = 300.0

@@ -22,6 +22,7 @@ from deeplesion.datasets.ct import (
     read_slice,
     resample_positions,
     thickness_after,
+    window_to_uint8,
 )
 from tests.deeplesion.datasets.helpers import write_series, write_slice
 
@@ -122,14 +123,31 @@ def test_interpolated_values(tmp_path: Path) -> None:
     assert stack(tmp_path, 10, offsets) == pytest.approx(expected, abs=1e-4)
 
 
-def test_missing_neighbor_is_the_next_stored_one_towards_the_key_slice(tmp_path: Path) -> None:
-    write_series(tmp_path, SERIES, [3, 4, 5, 6, 9])
-    assert stack(tmp_path, 5, [-4, -3, -2, -1, 0, 1, 2, 3, 4, 5]) == [
+def test_missing_neighbor_is_the_nearest_stored_one(tmp_path: Path) -> None:
+    write_series(tmp_path, SERIES, [3, 4, 5, 6, 9, 12])
+    assert stack(tmp_path, 5, [-4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 9]) == [
         *(30, 30, 30, 40, 50, 60),
-        *(60, 60, 90, 90),
+        *(60, 90, 90, 90, 120, 120),
     ]
-    # Half-way into the gap both ends are the same stored slice; half-way out of it they are not.
-    assert stack(tmp_path, 5, [2.5, 3.5]) == [60, 75]
+    # Half-way between slices that stand for different stored ones, and for the same one.
+    assert stack(tmp_path, 5, [2.5, 3.5]) == [75, 90]
+
+
+def test_of_two_as_near_the_one_towards_the_key_slice_is_taken(tmp_path: Path) -> None:
+    write_series(tmp_path, SERIES, [3, 5, 7, 9])
+    assert stack(tmp_path, 5, [-1, 1, 3]) == [50, 50, 70]
+    write_series(tmp_path, SERIES, [1])
+    assert stack(tmp_path, 5, [-3]) == [30]
+
+
+def test_window_maps_its_ends_to_0_and_255_and_clips() -> None:
+    hu = np.array([-1000.0, -175.0, 50.0, 275.0, 3000.0])
+    assert window_to_uint8(hu, (-175, 275)).tolist() == [0, 0, 128, 255, 255]
+
+
+def test_empty_window_is_named() -> None:
+    with pytest.raises(ValueError, match=r"window must be \(low, high\) in HU with low < high"):
+        window_to_uint8(np.zeros(3), (50.0, 50.0))
 
 
 def test_key_slice_alone_fills_the_stack(tmp_path: Path) -> None:

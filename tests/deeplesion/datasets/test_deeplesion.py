@@ -16,9 +16,10 @@ pytest.importorskip("mmdet")
 
 import deeplesion  # noqa: F401
 from deeplesion.datasets.ct import SliceError
-from deeplesion.datasets.data_infos import write_infos
 from deeplesion.datasets.deeplesion import DeepLesionDataset
 from deeplesion.datasets.dl_info import DLInfoError
+from deeplesion.datasets.info_files import write_infos
+from deeplesion.datasets.lesion_record import DataError
 from deeplesion.transforms.loading import LoadCTSlices
 from tests.deeplesion.datasets.helpers import csv_row, row_of, write_csv, write_series
 
@@ -126,7 +127,7 @@ def test_nothing_left(root: Path) -> None:
     with pytest.raises(ValueError, match=r"DL_info\.csv has no key slice of split 'val'"):
         dataset(root, split="val")
     key_slice(root, 0).unlink()
-    with pytest.raises(ValueError, match="no key slice of split None to load"):
+    with pytest.raises(DataError, match="no key slice of split None to load; dropped: 1 key slic"):
         dataset(root, on_error="skip")
 
 
@@ -162,9 +163,23 @@ def test_first_malformed_row_is_named(root: Path) -> None:
     write_csv(root / "DL_info.csv", rows)
     with pytest.raises(DLInfoError, match=r"Bounding_boxes must be.*\(row 3 of DL_info\.csv\)"):
         dataset(root)
-    data = dataset(root, on_error="skip")
-    assert [instance["row"] for instance in data.get_data_info(0)["instances"]] == [2]
-    assert data.skipped == {"rows": 2}
+
+
+def test_skip_drops_the_whole_key_slice_of_a_malformed_row(root: Path) -> None:
+    rows = [
+        row_of(SERIES[0], 5),
+        row_of(SERIES[1], 5),
+        row_of(SERIES[0], 5, Bounding_boxes="1"),
+        row_of(SERIES[0], 5, Spacing_mm_px_="0.5, 0.5, NaN"),
+        row_of(SERIES[2], 5, split=2, Bounding_boxes="1"),
+        csv_row(File_name="?"),
+    ]
+    write_csv(root / "DL_info.csv", rows)
+    data = dataset(root, split="train", on_error="skip")
+    assert [data.get_data_info(i)["series"] for i in range(len(data))] == [SERIES[1]]
+    assert data.skipped == {"malformed rows": 1, "key slices with malformed rows": 1}
+    with pytest.raises(DataError, match="dropped: 1 key slices with malformed rows"):
+        dataset(root, split="val", on_error="skip")
 
 
 def test_a_missing_column_cannot_be_skipped(root: Path) -> None:
@@ -243,6 +258,30 @@ def test_masks_are_matched_by_box(root: Path) -> None:
     assert masks[0][16, 10] == 1
 
 
+def test_key_slices_without_masks_are_dropped_by_skip(root: Path) -> None:
+    write_masks(root / "masks_train.json", {"000002_01_01_005.png": [[10, 16, 30, 34]]})
+    settings: dict[str, Any] = {"split": "train", "mask_file": "masks_{split}.json"}
+    data = dataset(root, on_error="skip", **settings)
+    assert [data.get_data_info(i)["series"] for i in range(len(data))] == [SERIES[1]]
+    assert data.skipped == {"key slices without masks": 1}
+    with pytest.raises(DataError, match=r"no mask in .*make_masks\.py --data-root .* train`"):
+        dataset(root, **settings)
+    for masks in ({"000002_01_01_005.png": [{"size": 3}]}, {"000002_01_01_005.png": 7}):
+        (root / "masks_train.json").write_text(json.dumps({"meta": {}, "masks": masks}))
+        with pytest.raises(DataError, match=r"no key slice .*dropped: 2 key slices without masks"):
+            dataset(root, on_error="skip", **settings)
+
+
+def test_advice_about_masks_of_noisy_rows(root: Path) -> None:
+    settings: dict[str, Any] = {"split": "test", "mask_file": "m.json", "keep_noisy": True}
+    with pytest.raises(FileNotFoundError, match="--split test --keep-noisy`") as caught:
+        dataset(root, **settings)
+    assert isinstance(caught.value, DataError)
+    write_masks(root / "m.json", {})
+    with pytest.raises(DataError, match="--split test --keep-noisy`"):
+        dataset(root, **settings)
+
+
 def test_masks_of_all_splits(root: Path) -> None:
     box = [[10, 16, 30, 34]]
     first = [*box, [2, 3, 19, 21]]
@@ -298,36 +337,6 @@ def test_shortest_json(root: Path) -> None:
     assert math.isnan(sample["thickness"])
     assert sample["img"][0, 0].tolist() == [40, 50, 60]
     assert sample["instances"] == [{"bbox": [1, 2, 3, 4], "bbox_label": 0, "ignore_flag": 0}]
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ([], "must be {'metainfo'"),
-        ({"data_list": [{}]}, r"entry 0 .* lacks file_name, height, width, slice_interval, inst"),
-        ({"data_list": [{"file_name": "x.png"}]}, "entry 0 .* lacks height"),
-    ],
-)
-def test_json_of_another_layout(root: Path, content: Any, message: str) -> None:
-    (root / "a.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=message):
-        dataset(root, ann_file="a.json")
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"file_name": "109.png"}, "file_name must look like"),
-        ({"instances": [{"bbox": [3, 2, 1, 4]}]}, "bbox must be .* with an area"),
-        ({"instances": [{}]}, "bbox must be .* got None"),
-    ],
-)
-def test_json_of_bad_entries(root: Path, changes: dict, message: str) -> None:
-    entry = {"file_name": "000001_01_01_005.png", "height": 64, "width": 48}
-    entry |= {"slice_interval": 1, "instances": [], **changes}
-    (root / "a.json").write_text(json.dumps({"data_list": [entry]}))
-    with pytest.raises(ValueError, match=message):
-        dataset(root, ann_file="a.json")
 
 
 def test_real_slices(shared_data: Path) -> None:

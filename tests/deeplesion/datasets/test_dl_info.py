@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deeplesion.datasets.ct import SliceError
+from deeplesion.datasets.data_infos import MissingMasksError
 from deeplesion.datasets.dl_info import (
     COLUMNS,
     DLInfoError,
@@ -22,6 +24,8 @@ from deeplesion.datasets.dl_info import (
     key_slice_path,
     read_dl_info,
 )
+from deeplesion.datasets.lesion_record import DataError
+from deeplesion.datasets.mask_files import EmptySplitError
 from tests.deeplesion.datasets.helpers import csv_row, row_of, write_csv
 
 
@@ -100,6 +104,8 @@ def test_unimportant_cells_may_be_empty_or_nan(tmp_path: Path) -> None:
         ("Spacing_mm_px_", "0.5, 0.5, NaN", "slice_interval must be > 0 mm"),
         ("Spacing_mm_px_", "0.5, 0.5, -1", "slice_interval must be > 0 mm"),
         ("Spacing_mm_px_", "0.5, 0.5, 0", "slice_interval must be > 0 mm"),
+        ("Spacing_mm_px_", "0.5, 0.5, 0.01", "slice_interval must be 0.05 to 100 mm"),
+        ("Spacing_mm_px_", "0.5, 0.5, 5000", "slice_interval must be 0.05 to 100 mm"),
         ("Spacing_mm_px_", "NaN, 0.5, 1", "pixel spacing must be > 0 mm"),
         ("Spacing_mm_px_", "0.5, NaN, 1", "pixel spacing must be > 0 mm"),
         ("Spacing_mm_px_", "0.5, -0.5, 1", "pixel spacing must be > 0 mm"),
@@ -283,3 +289,62 @@ def test_missing_file(tmp_path: Path) -> None:
 def test_columns_are_those_of_the_real_file(shared_data: Path) -> None:
     header = (shared_data / "DL_info_rows.csv").read_text().splitlines()[0]
     assert tuple(header.split(",")) == COLUMNS
+
+
+def test_errors_are_data_errors() -> None:
+    for kind in (DLInfoError, SliceError, EmptySplitError, MissingMasksError):
+        assert issubclass(kind, DataError)
+    assert issubclass(DataError, ValueError)
+
+
+def test_all_problems_of_a_row(tmp_path: Path) -> None:
+    row = csv_row(Bounding_boxes="x", Spacing_mm_px_="0.5, 0.5, -1", Train_Val_Test="7")
+    path = write_csv(tmp_path / "DL_info.csv", [row, csv_row(Image_size="0, 0")])
+    problems = list(iter_problems(path))
+    assert [(problem.row, problem.column) for problem in problems] == [
+        (2, "Spacing_mm_px_"),
+        (2, "Bounding_boxes"),
+        (2, "Train_Val_Test"),
+        (3, "Image_size"),
+    ]
+    with pytest.raises(DLInfoError, match=r"row 2"):
+        read_dl_info(path)
+
+
+def test_problems_know_key_slice_and_split(tmp_path: Path) -> None:
+    rows = [
+        row_of("000002_01_01", 7, split=2, Bounding_boxes="x"),
+        csv_row(File_name="x", Train_Val_Test="9"),
+    ]
+    first, *others = iter_problems(write_csv(tmp_path / "DL_info.csv", rows))
+    assert (first.file_name, first.split) == ("000002_01_01_007.png", "val")
+    assert {(problem.file_name, problem.split) for problem in others} == {("", None)}
+
+
+def test_bytes_that_are_not_utf8_are_a_problem_of_their_row(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "DL_info.csv", [csv_row(), csv_row(Patient_gender="F@"), csv_row()])
+    path.write_bytes(path.read_bytes().replace(b"F@", b"\xff"))
+    (problem,) = iter_problems(path)
+    assert (problem.row, problem.file_name) == (3, "000001_01_01_005.png")
+    assert "must be UTF-8" in str(problem)
+    path.write_text(path.read_text(errors="replace"), encoding="utf-16")
+    (problem,) = iter_problems(path)
+    assert "in UTF-8" in str(problem)
+    print(problem)  # what it quotes can be printed
+
+
+def test_a_quote_that_is_not_closed_is_a_problem(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "DL_info.csv", [csv_row()])
+    with path.open("a") as stream:
+        stream.write('"' + "1, " * 100_000 + "\n")
+    (problem,) = iter_problems(path)
+    assert "cannot be read on from line 3" in str(problem)
+    assert "a quote that is not closed" in problem.remedy
+    assert problem.ends_reading
+
+
+def test_row_of_a_record_with_a_line_break_is_its_first_line(tmp_path: Path) -> None:
+    rows = [csv_row(Patient_gender="F\n\n"), csv_row(), csv_row(Image_size="\n0, 0")]
+    path = write_csv(tmp_path / "DL_info.csv", rows)
+    assert [r.row for r in read_dl_info(write_csv(tmp_path / "a.csv", rows[:2]))] == [2, 5]
+    assert [problem.row for problem in iter_problems(path)] == [6]

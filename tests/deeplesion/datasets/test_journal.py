@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,13 @@ def path(tmp_path: Path) -> Path:
     return journal.path
 
 
-def test_path_is_beside_the_file() -> None:
-    assert journal_path(Path("x/masks_val.json")) == Path("x/masks_val.json.partial.jsonl")
+def test_path_is_beside_the_file_and_of_the_settings() -> None:
+    out = Path("x/masks_val.json")
+    path = journal_path(out, SETTINGS)
+    assert path.parent == out.parent
+    assert re.fullmatch(r"masks_val\.json\.[0-9a-f]{8}\.partial\.jsonl", path.name)
+    assert journal_path(out, dict(reversed(SETTINGS.items()))) == path
+    assert journal_path(out, {**SETTINGS, "seed": 1}) != path
 
 
 def test_entries_come_back_and_go_on(path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -14,8 +15,8 @@ from pycocotools import mask as coco_mask
 
 from deeplesion.datasets import mask_files
 from deeplesion.datasets.ct import SliceError
-from deeplesion.datasets.dl_info import read_dl_info
-from deeplesion.datasets.journal import journal_path
+from deeplesion.datasets.dl_info import DLInfoError, read_dl_info
+from deeplesion.datasets.lesion_record import DataError
 from deeplesion.datasets.mask_files import EmptySplitError, MaskJob, make_masks
 from deeplesion.datasets.synthetic.generate import SyntheticConfig, make_synthetic
 
@@ -67,7 +68,7 @@ def test_masks_match_the_truth(root: Path) -> None:
     assert made["meta"]["grabcut"] == summary.grabcut
     assert made["meta"]["ellipse"] == summary.ellipse
     assert (made["meta"]["seed"], made["meta"]["iterations"]) == (0, 3)
-    assert not journal_path(root / "masks_train.json").exists()
+    assert not journals(root / "masks_train.json")
 
 
 def test_workers_do_not_change_a_byte(root: Path) -> None:
@@ -98,10 +99,91 @@ def test_resumed_masks_are_those_of_one_run(root: Path, monkeypatch: pytest.Monk
     assert out.read_bytes() == (root / "whole.json").read_bytes()
 
 
-def test_journal_of_another_seed_is_not_used(root: Path) -> None:
+def journals(out: Path) -> list[Path]:
+    return list(out.parent.glob(f"{out.name}.*.partial.jsonl"))
+
+
+def test_journal_of_another_seed_is_left_alone(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = root / "masks.json"
-    journal_path(out).write_text('{"settings": {"seed": 7}}\n{"file_name": "x.png"}\n')
+    original = mask_files.mask_key_slice
+    calls = []
+
+    def stop_at_the_second(key_slice: object, **options: object) -> object:
+        calls.append(key_slice)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(key_slice, **options)
+
+    monkeypatch.setattr(mask_files, "mask_key_slice", stop_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        make_masks(root, MaskJob("train", out=out, seed=7))
+    monkeypatch.setattr(mask_files, "mask_key_slice", original)
     assert make_masks(root, MaskJob("train", out=out)).resumed == 0
+    assert len(journals(out)) == 1
+    assert make_masks(root, MaskJob("train", out=out, seed=7)).resumed == 1
+    assert not journals(out)
+
+
+def test_what_is_made_is_not_made_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = MaskJob("train")
+    first = make_masks(root, job)
+    before = (root / "masks_train.json").read_bytes()
+    original, calls = mask_files.mask_key_slice, []
+
+    def spy(key_slice: object, **options: object) -> object:
+        calls.append(key_slice)
+        return original(key_slice, **options)
+
+    monkeypatch.setattr(mask_files, "mask_key_slice", spy)
+    again = make_masks(root, job)
+    assert again.already_made
+    assert str(again).startswith("already made: ")
+    assert (again.key_slices, again.grabcut) == (first.key_slices, first.grabcut)
+    assert not calls
+    assert not make_masks(root, replace(job, overwrite=True)).already_made
+    assert len(calls) == first.key_slices
+    assert (root / "masks_train.json").read_bytes() == before
+    assert not make_masks(root, replace(job, seed=1)).already_made
+    for content in ("[]", "{", '{"meta": {}, "masks": {}}'):
+        (root / "masks_train.json").write_text(content)
+        assert not make_masks(root, job).already_made
+
+
+def break_box(root: Path, split: str) -> str:
+    """Spoil the box of the first lesion of a split; its key slice."""
+    path = root / "DL_info.csv"
+    first = next(r for r in read_dl_info(path) if r.split == split)
+    lines = path.read_text().splitlines(keepends=True)
+    cells = next(csv.reader([lines[first.row - 1]]))
+    cells[lines[0].split(",").index("Bounding_boxes")] = "x"
+    lines[first.row - 1] = ",".join(f'"{cell}"' for cell in cells) + "\n"
+    path.write_text("".join(lines))
+    return first.file_name
+
+
+def test_malformed_rows(root: Path) -> None:
+    name = break_box(root, "val")
+    assert not make_masks(root, MaskJob("train")).skipped
+    with pytest.raises(DLInfoError, match="Bounding_boxes must be 4 numbers"):
+        make_masks(root, MaskJob("val"))
+    summary = make_masks(root, MaskJob("val", on_error="skip"))
+    assert len(summary.skipped) == 1
+    assert "Bounding_boxes" in summary.skipped[0]
+    content = load(root / "masks_val.json")
+    assert name not in content["masks"]
+    assert content["meta"]["skipped"] == 1
+    assert not make_masks(root, MaskJob("val", on_error="skip")).already_made
+
+
+def test_failure_of_opencv_names_the_key_slice(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object, **options: object) -> None:
+        raise cv2.error("out of luck")
+
+    monkeypatch.setattr(mask_files, "lesion_mask", fail)
+    name = key_slice_files(root, "val")[0].name
+    with pytest.raises(DataError, match=rf"{name}: OpenCV failed: .*out of luck.*\(row \d+ of DL"):
+        make_masks(root, MaskJob("val"))
+    assert "out of luck" in make_masks(root, MaskJob("val", on_error="skip")).skipped[0]
 
 
 def test_fallback_ellipses_are_counted(root: Path) -> None:

@@ -18,7 +18,6 @@ from deeplesion.datasets.masks import (
     recist_ellipse,
     seeds,
     surroundings,
-    window_to_uint8,
 )
 
 SQUARE = (slice(50, 71), slice(40, 66))
@@ -41,16 +40,6 @@ def square_truth() -> np.ndarray:
 
 def iou(one: np.ndarray, other: np.ndarray) -> float:
     return float((one & other).sum() / (one | other).sum())
-
-
-def test_window_maps_its_ends_to_0_and_255_and_clips() -> None:
-    hu = np.array([-1000.0, -175.0, 50.0, 275.0, 3000.0])
-    assert window_to_uint8(hu, (-175, 275)).tolist() == [0, 0, 128, 255, 255]
-
-
-def test_empty_window_is_named() -> None:
-    with pytest.raises(ValueError, match=r"window must be \(low, high\) HU with low < high"):
-        window_to_uint8(np.zeros(3), (50.0, 50.0))
 
 
 def test_seeds_hold_box_and_quadrilateral() -> None:

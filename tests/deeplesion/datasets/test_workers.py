@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
 import pytest
 
-from deeplesion.datasets.workers import process_map
+from deeplesion.datasets.workers import ITEMS_AHEAD, WorkerError, process_map
 
 
 def square(value: int) -> int:
@@ -29,9 +30,18 @@ def fail(value: int) -> int:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_results_come_in_order(workers: int) -> None:
-    with process_map(square, range(20), workers) as results:
-        assert list(results) == [value * value for value in range(20)]
+def test_results_come_in_order_and_items_are_dealt_out_as_these_are_taken(workers: int) -> None:
+    taken = []
+
+    def items() -> Iterator[int]:
+        for value in range(50):
+            taken.append(value)
+            yield value
+
+    with process_map(square, items(), workers) as results:
+        assert next(results) == 0
+        assert len(taken) <= 2 * ITEMS_AHEAD + 1
+        assert list(results) == [value * value for value in range(1, 50)]
 
 
 def test_one_worker_is_this_process() -> None:
@@ -59,3 +69,15 @@ def test_no_workers_are_refused() -> None:
         process_map(square, [], 0),
     ):
         pass
+
+
+def die(value: int) -> int:
+    os._exit(9)
+
+
+def test_a_worker_that_dies_is_an_error() -> None:
+    with (
+        pytest.raises(WorkerError, match=r"a worker process died.*take fewer workers than 2"),
+        process_map(die, range(40), 2) as results,
+    ):
+        list(results)

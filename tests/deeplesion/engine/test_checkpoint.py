@@ -9,8 +9,16 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
+from torch import nn
 
-from deeplesion.engine.checkpoint import CheckpointError, read_checkpoint
+from alignshift.operators import AlignShiftConv, SliceConv, TSMConv
+from deeplesion.engine.checkpoint import (
+    CheckpointError,
+    compare_weights,
+    describe_operators,
+    operators_differ,
+    read_checkpoint,
+)
 
 
 class Malicious:
@@ -78,3 +86,48 @@ def test_other_content_is_named(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match="holds a list, not a dict"):
         read_checkpoint(tmp_path / "a.pth")
+
+
+def test_state_dict_of_another_kind_is_named(tmp_path: Path) -> None:
+    torch.save({"state_dict": [1]}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=r"a\.pth holds no state dict"):
+        read_checkpoint(tmp_path / "a.pth")
+
+
+def test_weights_are_compared_by_name_and_shape() -> None:
+    own = {"a": torch.ones(2), "b": torch.ones(2, 2), "c": torch.ones(1), "d": torch.ones(1)}
+    own["n.num_batches_tracked"] = torch.tensor(0)
+    fit = compare_weights(own, {"a": torch.ones(2), "b": torch.ones(3, 2), "x": torch.ones(1)})
+    assert fit.fitting == 1
+    assert fit.missing == ("c", "d")
+    assert not fit.complete
+    assert str(fit) == (
+        "2 missing (c, d); 1 unexpected (x); "
+        "1 of another shape (b: (3, 2) in the file, (2, 2) in the model)"
+    )
+    del own["n.num_batches_tracked"]
+    assert compare_weights(own, own).complete
+
+
+def test_operators_are_described_without_what_saves_memory() -> None:
+    model = nn.Sequential(SliceConv(8, 8, 1), AlignShiftConv(8, 8, 1, n_fold=4, inplace=False))
+    assert describe_operators(model) == {
+        "AlignShiftConv": {
+            "n_fold": 4,
+            "alignshift": True,
+            "ref_thickness": 2.0,
+            "shift_padding_zero": False,
+        }
+    }
+    assert describe_operators(nn.Conv2d(1, 1, 1)) == {}
+
+
+def test_operators_that_differ_are_named() -> None:
+    align, tsm = (describe_operators(conv(8, 8, 1)) for conv in (AlignShiftConv, TSMConv))
+    assert operators_differ(align, align) == ""
+    assert operators_differ(tsm, align) == (
+        "it was trained with TSMConv, the config has AlignShiftConv"
+    )
+    assert "no 3D-context operator" in operators_differ({}, tsm)
+    other = {"AlignShiftConv": {**align["AlignShiftConv"], "ref_thickness": 3.0, "new": 1}}
+    assert "ref_thickness=3.0 of AlignShiftConv" in operators_differ(other, align)

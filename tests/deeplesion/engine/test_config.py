@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
 
 from deeplesion.engine import config
@@ -31,6 +32,15 @@ def test_data_root_reaches_a_wrapped_dataset() -> None:
     assert cfg.train_dataloader.dataset.dataset.data_root == "b"
 
 
+def test_data_root_reaches_joined_datasets() -> None:
+    joined = [{"type": "DeepLesionDataset", "data_root": "a", "split": s} for s in ("val", "test")]
+    dataset = {"type": "ConcatDataset", "datasets": joined}
+    cfg = Config({"test_dataloader": {"dataset": dataset}, "val_dataloader": None})
+    config.set_data_root(cfg, "b")
+    assert [leaf.data_root for leaf in cfg.test_dataloader.dataset.datasets] == ["b", "b"]
+    assert config.test_split_of(cfg) == "val"
+
+
 def test_data_root_from_the_environment(repo_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEEPLESION_ROOT", "/from/environment")
     assert load(repo_root).train_dataloader.dataset.data_root == "/from/environment"
@@ -41,6 +51,62 @@ def test_missing_data_root_says_how_to_make_one(repo_root: Path, tmp_path: Path)
     with pytest.raises(config.UsageError, match=r"none' of train_dataloader.*make_synthetic\.py"):
         config.check_data_root(cfg)
     config.check_data_root(cfg, loaders=())
+
+
+def test_empty_data_root_is_none(repo_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(config.UsageError, match="data root '' of train_dataloader"):
+        config.check_data_root(load(repo_root, data_root=""))
+    monkeypatch.setenv("DEEPLESION_ROOT", "")
+    with pytest.raises(config.UsageError, match="DEEPLESION_ROOT is set to nothing: unset it"):
+        load(repo_root)
+
+
+def test_no_workers_do_not_persist(repo_root: Path) -> None:
+    cfg = load(repo_root, {"train_dataloader.num_workers": 0})
+    assert cfg.train_dataloader.persistent_workers is False
+    assert cfg.val_dataloader.persistent_workers is True
+
+
+def test_unknown_backbone_and_operator_list_the_known_ones(repo_root: Path) -> None:
+    message = r"got 'DenseNetTypo': DenseNetCustomTrunc, .*DenseNetTrunc3d \(operators: A3DConv, "
+    with pytest.raises(config.UsageError, match=message):
+        load(repo_root, {"model.backbone.type": "DenseNetTypo"})
+    message = r"operator must be one of A3DConv, .*TSMConv, got 'NoConv'"
+    with pytest.raises(config.UsageError, match=message):
+        load(
+            repo_root,
+            {"model.backbone.type": "DenseNetTrunc3d", "model.backbone.operator": "NoConv"},
+        )
+    load(repo_root, {"model.backbone.type": "ResNet"})
+
+
+@pytest.mark.parametrize(
+    ("cuda", "native", "train", "test"),
+    [
+        (False, False, "BFloat16OptimWrapper", "bfloat16"),
+        (True, True, "BFloat16OptimWrapper", "bfloat16"),
+        (True, False, "AmpOptimWrapper", "float16"),
+    ],
+)
+def test_mixed_precision_is_bfloat16_unless_only_emulated(
+    repo_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cuda: bool,
+    native: bool,
+    train: str,
+    test: str,
+) -> None:
+    def supported(including_emulation: bool = True) -> bool:
+        return native or including_emulation
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    cfg = load(repo_root)
+    config.use_amp(cfg)
+    config.use_test_amp(cfg)
+    assert cfg.optim_wrapper.type == train
+    assert cfg.optim_wrapper.get("loss_scale") == ("dynamic" if test == "float16" else None)
+    assert (cfg.test_cfg.type, cfg.test_cfg.dtype) == ("AutocastTestLoop", test)
 
 
 def test_missing_config_is_named() -> None:
@@ -54,6 +120,11 @@ def test_work_dir_priorities() -> None:
     assert cfg.work_dir == "work_dirs/b"
     config.set_work_dir(cfg, "configs/a/b.py", "here")
     assert cfg.work_dir == "here"
+    config.set_work_dir(cfg, "configs/a/b.py", None, "val")
+    assert cfg.work_dir == "here"
+    cfg = Config({})
+    config.set_work_dir(cfg, "configs/a/b.py", None, "val")
+    assert cfg.work_dir == "work_dirs/b/val"
 
 
 def test_auto_scale_lr_needs_a_base(repo_root: Path) -> None:
@@ -72,3 +143,22 @@ def test_test_split_and_result_files(repo_root: Path, tmp_path: Path) -> None:
     assert cfg.train_dataloader.dataset.split == "train"
     assert cfg.test_evaluator.predictions_file == str(tmp_path / "predictions.json")
     assert "predictions_file" not in cfg.val_evaluator
+    assert config.test_split_of(cfg) == "val"
+
+
+def test_masks_are_saved_where_the_model_has_them(repo_root: Path, tmp_path: Path) -> None:
+    cfg = load(repo_root)
+    config.set_result_files(cfg, tmp_path)
+    assert cfg.test_evaluator.save_masks is True
+    cfg.model.roi_head.mask_head = None
+    config.set_result_files(cfg, tmp_path)
+    assert cfg.test_evaluator.save_masks is False
+    del cfg.model["roi_head"]
+    config.set_result_files(cfg, tmp_path)
+    assert cfg.test_evaluator.save_masks is False
+
+
+def test_overlays_leave_the_other_hooks(repo_root: Path) -> None:
+    cfg = load(repo_root)
+    config.add_overlays(cfg, "show", 0.3, 5)
+    assert [hook.type for hook in cfg.custom_hooks] == ["SyncBuffersHook", "CTVisualizationHook"]

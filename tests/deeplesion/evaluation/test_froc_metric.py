@@ -227,3 +227,9 @@ def test_table_goes_to_the_log() -> None:
     (text,) = [record.getMessage() for record in records]
     assert text.startswith("FROC: sensitivity at IoU >= 0.5\n")
     assert "thick (5 mm)" in text
+
+
+@pytest.mark.parametrize("bad", [[math.nan, 0, 9, 9, 0.9], [*HIT, math.inf]])
+def test_boxes_that_are_not_finite_are_named_by_every_process(bad: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"must be finite, got .* for 000001_01_01_007\.png"):
+        FROCMetric().process(None, [sample(7, [[*FAR, 0.8], bad], [HIT])])

@@ -65,7 +65,15 @@ def test_interval_strata(interval: float, stratum: str) -> None:
 
 @pytest.mark.parametrize(
     ("axis", "stratum"),
-    [(9.99, "small"), (10, "medium"), (30, "medium"), (30.1, "large"), (math.nan, "unknown")],
+    [
+        (9.99, "small"),
+        (10 - 1e-9, "medium"),
+        (10, "medium"),
+        (30, "medium"),
+        (30 + 1e-9, "medium"),
+        (30.1, "large"),
+        (math.nan, "unknown"),
+    ],
 )
 def test_size_strata(axis: float, stratum: str) -> None:
     assert size_stratum(axis) == stratum

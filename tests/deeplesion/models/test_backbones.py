@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 from mmdet.registry import MODELS
-from mmengine.logging import MMLogger
+from mmengine.logging import HistoryBuffer, MMLogger
 
+from deeplesion.engine.checkpoint import CheckpointError
 from deeplesion.models.backbones import resolve_checkpoint
 from deeplesion.models.inputs import CTInputs
 from tests.deeplesion.models.detectors import CHANNELS, TINY
@@ -93,8 +94,29 @@ def test_pretrained_2d_weights_load_and_the_rest_is_reported(
 def test_missing_weights_file_is_named(tmp_path: Path) -> None:
     init_cfg = {"type": "Pretrained", "checkpoint": str(tmp_path / "none.pth")}
     backbone = MODELS.build({"type": "DenseNetCustomTrunc3dAlign", **TINY, "init_cfg": init_cfg})
-    with pytest.raises(FileNotFoundError, match=r"none\.pth"):
+    with pytest.raises(CheckpointError, match=r"none\.pth does not exist"):
         backbone.init_weights()
+
+
+def test_weights_of_a_detector_that_was_trained_load(tmp_path: Path) -> None:
+    source = MODELS.build({"type": "DenseNetCustomTrunc3dTSM", **TINY})
+    weights = {f"backbone.{key}": value for key, value in source.state_dict().items()}
+    history = {"log_scalars": {"loss": HistoryBuffer([1.0], [1])}}
+    torch.save({"state_dict": weights, "message_hub": history}, tmp_path / "epoch_1.pth")
+    torch.save({"model": weights}, tmp_path / "plain.pth")
+    for file in ("epoch_1.pth", "plain.pth"):
+        init_cfg = {"type": "Pretrained", "checkpoint": str(tmp_path / file)}
+        options = {**TINY, "init_cfg": init_cfg}
+        backbone = MODELS.build({"type": "DenseNetCustomTrunc3dAlign", **options})
+        backbone.init_weights()
+        assert torch.equal(backbone.conv0.weight, source.conv0.weight)
+
+
+def test_several_initializations_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"init_cfg of DenseNetCustomTrunc3dTSM must be one dict"):
+        MODELS.build(
+            {"type": "DenseNetCustomTrunc3dTSM", **TINY, "init_cfg": [{"type": "Kaiming"}]}
+        )
 
 
 def test_torchvision_names_resolve_to_their_url() -> None:

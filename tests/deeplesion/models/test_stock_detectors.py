@@ -61,5 +61,8 @@ def test_two_process_ddp(tmp_path: Path, repo_root: Path) -> None:
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     assert first.keys() == second.keys()
     for name in STOCK_CONFIGS:
-        assert torch.isfinite(first[name]).all()
-        assert torch.equal(first[name], second[name]), "all processes hold the same weights"
+        one, other = first[name], second[name]
+        assert torch.isfinite(one["weight"]).all()
+        assert torch.equal(one["weight"], other["weight"]), "all processes hold the same weights"
+        assert not torch.equal(one["own_mean"], other["own_mean"])
+        assert torch.equal(one["mean"], other["mean"]), "all processes evaluate the same network"

@@ -19,6 +19,7 @@ import deeplesion  # noqa: F401
 from deeplesion.transforms.geometric import (
     PadCT,
     RandomCTAffine,
+    RandomCTFlip,
     affine_matrix,
     clip_boxes,
     warp_boxes,
@@ -114,8 +115,8 @@ def test_clipping_and_dropping() -> None:
     assert clipped.tolist() == [
         [0, 10, 10, 20],
         [0, 10, 1, 20],
-        [90, 70, 99.5, 80],
-        [100, 0, 100, 9],
+        [90, 70, 99, 79],
+        [99, 0, 99, 9],
     ]
     assert kept.tolist() == [True, False, True, False]
 
@@ -197,6 +198,34 @@ def test_polygons_are_refused() -> None:
         TypeError, match="gt_masks must be BitmapMasks, got PolygonMasks: set poly2"
     ):
         RandomCTAffine(prob=1.0)(data)
+
+
+@pytest.mark.parametrize("depth", [1, 3, 7])
+@pytest.mark.parametrize("direction", ["horizontal", "vertical", "diagonal"])
+def test_flipped_box_covers_the_pixels_of_its_flipped_mask(depth: int, direction: str) -> None:
+    data = sample(depth, [[4, 10, 15, 19], [0, 0, 99, 79]])
+    results = RandomCTFlip(prob=1.0, direction=direction)(data)
+    assert results["flip"]
+    assert results["img"].shape == (80, 100, depth)
+    for (x1, y1, x2, y2), mask in zip(
+        results["gt_bboxes"].tensor.int().tolist(), results["gt_masks"].masks, strict=True
+    ):
+        covered = np.zeros_like(mask)
+        covered[y1 : y2 + 1, x1 : x2 + 1] = 1
+        assert np.array_equal(covered, mask)
+    expected = {"horizontal": [84, 10, 95, 19], "vertical": [4, 60, 15, 69]}
+    first = results["gt_bboxes"].tensor[0].tolist()
+    assert first == expected.get(direction, [84, 60, 95, 69])
+
+
+def test_flipping_twice_and_not_at_all_give_the_same() -> None:
+    flip = RandomCTFlip(prob=1.0)
+    assert flip(flip(sample(3, [[4, 10, 15, 19]])))["gt_bboxes"].tensor.tolist() == [
+        [4, 10, 15, 19]
+    ]
+    data = RandomCTFlip(prob=0.0)(sample(3, [[4, 10, 15, 19]]))
+    assert data["gt_bboxes"].tensor.tolist() == [[4, 10, 15, 19]]
+    assert "gt_bboxes" not in flip({"img": np.zeros((8, 8, 3), np.float32)})
 
 
 @pytest.mark.parametrize("depth", [1, 3, 7])

@@ -19,6 +19,7 @@ from mmengine.registry import DefaultScope
 
 import deeplesion  # noqa: F401
 from deeplesion.datasets.ct import SliceError
+from deeplesion.datasets.lesion_record import DataError
 from deeplesion.transforms.loading import LoadCTSlices, LoadLesionAnnotations
 from tests.deeplesion.datasets.helpers import write_series
 
@@ -98,7 +99,7 @@ def test_repr() -> None:
 def test_lesions_without_masks(sample: dict) -> None:
     lesion = {"bbox": [1, 2, 3, 4], "bbox_label": 0, "ignore_flag": 0}
     results = sample | {"instances": [lesion], "ori_shape": (64, 48), "file_name": "a.png"}
-    with pytest.raises(ValueError, match=r"a\.png has lesions without masks.*make_masks\.py"):
+    with pytest.raises(DataError, match=r"a\.png has lesions without masks.*make_masks\.py"):
         LoadLesionAnnotations(with_bbox=True, with_mask=True)(dict(results))
     loaded = LoadLesionAnnotations(with_bbox=True)(dict(results))
     assert loaded["gt_bboxes"].tensor.tolist() == [[1, 2, 3, 4]]
@@ -110,7 +111,7 @@ def train_pipeline(num_slices: int, with_mask: bool = True) -> list[dict]:
         {"type": "LoadLesionAnnotations", "with_bbox": True, "with_mask": with_mask},
         {"type": "WindowCT"},
         {"type": "Resize", "scale": (96, 96), "keep_ratio": True},
-        {"type": "RandomFlip", "prob": 0.5},
+        {"type": "RandomCTFlip", "prob": 0.5},
         {"type": "RandomCTAffine", "prob": 1.0},
         {"type": "PadCT", "size_divisor": 64},
         {"type": "PackDetInputs", "meta_keys": META_KEYS},
@@ -161,12 +162,12 @@ def test_flip_moves_slices_boxes_and_masks_alike(sample: dict, num_slices: int) 
     mask = np.zeros((64, 48), np.uint8, order="F")
     mask[10:20, 4:16] = 1
     rle = coco_mask.encode(mask)
-    lesion = {"bbox": [4, 10, 16, 20], "bbox_label": 0, "ignore_flag": 0}
+    lesion = {"bbox": [4, 10, 15, 19], "bbox_label": 0, "ignore_flag": 0}
     lesion["mask"] = {"size": [64, 48], "counts": rle["counts"].decode()}
     compose = Compose(
         [
             {"type": "LoadLesionAnnotations", "with_bbox": True, "with_mask": True},
-            {"type": "RandomFlip", "prob": 1.0},
+            {"type": "RandomCTFlip", "prob": 1.0},
             {"type": "PackDetInputs", "meta_keys": ("flip",)},
         ]
     )
@@ -174,7 +175,7 @@ def test_flip_moves_slices_boxes_and_masks_alike(sample: dict, num_slices: int) 
     results = sample | {"img": stack, "img_shape": (64, 48), "ori_shape": (64, 48)}
     packed = compose(results | {"instances": [lesion]})
     target = packed["data_samples"].gt_instances
-    assert target.bboxes.tensor.tolist() == [[32, 10, 44, 20]]
+    assert target.bboxes.tensor.tolist() == [[32, 10, 43, 19]]
     expected = mask[:, ::-1]
     assert np.array_equal(target.masks.masks[0], expected)
     assert all(np.array_equal(plane, expected) for plane in packed["inputs"].numpy())
