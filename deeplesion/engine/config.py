@@ -12,6 +12,7 @@ from mmengine.config import Config
 
 from alignshift.operators import OPERATORS
 
+NETWORK_PARTS = ("backbone", "neck")
 DATALOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 DATA_ROOT_VARIABLE = "DEEPLESION_ROOT"
 DATA_ROOT_REMEDY = (
@@ -37,8 +38,8 @@ def load_config(path: str, options: dict[str, Any] | None, data_root: str | None
         The config.
 
     Raises:
-        UsageError: There is no such file, its backbone or operator is not known, or
-            ``DEEPLESION_ROOT`` is empty.
+        UsageError: There is no such file, its backbone or operator is not known, its parts
+            differ in ``num_slices``, or ``DEEPLESION_ROOT`` is empty.
     """
     if not Path(path).is_file():
         raise UsageError(f"config {path} does not exist: the configs are in configs/")
@@ -55,6 +56,7 @@ def load_config(path: str, options: dict[str, Any] | None, data_root: str | None
         set_data_root(cfg, data_root)
     settle_workers(cfg)
     check_backbone(cfg)
+    check_num_slices(cfg)
     return cfg
 
 
@@ -230,6 +232,27 @@ def test_split_of(cfg: Config) -> str:
     return (splits[0] or "") if splits else ""
 
 
+def check_num_slices(cfg: Config) -> None:
+    """Find, before anything is built, that loaders and network differ in the number of slices.
+
+    Raises:
+        UsageError: They differ, or the number is even; it names each place.
+    """
+    found = {}
+    for loader, dataset in datasets_of(cfg):
+        for index, step in enumerate(dataset.get("pipeline", [])):
+            if step["type"] == "LoadCTSlices":
+                found[f"{loader}.dataset.pipeline.{index}"] = step.get("num_slices")
+    # In 2.5D the slices are channels, and the neck gets a stack of one.
+    parts = ("backbone",) if cfg.model.backbone.type == "DenseNetCustomTrunc" else NETWORK_PARTS
+    for part in parts:
+        if isinstance(cfg.model.get(part), dict) and "num_slices" in cfg.model[part]:
+            found[f"model.{part}"] = cfg.model[part].num_slices
+    if len(set(found.values())) > 1 or any(n is None or n % 2 == 0 for n in found.values()):
+        places = ", ".join(f"{place}.num_slices={number}" for place, number in found.items())
+        raise UsageError(f"num_slices must be odd and the same everywhere, got {places}")
+
+
 def set_result_files(cfg: Config, folder: Path) -> None:
     """Have the FROC metric of the test loop write its files, with masks if the model has them.
 
@@ -245,6 +268,11 @@ def set_result_files(cfg: Config, folder: Path) -> None:
             evaluator["predictions_file"] = str(folder / "predictions.json")
             evaluator["froc_file"] = str(folder / "froc.json")
             evaluator["plot_file"] = str(folder / "froc.png")
+            evaluator["provenance"] = {
+                "config": Path(cfg.filename or "").name,
+                "checkpoint": Path(cfg.get("load_from") or "").name,
+                "split": test_split_of(cfg),
+            }
             evaluator["save_masks"] = bool((cfg.model.get("roi_head") or {}).get("mask_head"))
 
 

@@ -53,6 +53,8 @@ class FROCMetric(BaseMetric):
         froc_file: JSON of the figures, strata and curves, see
             :func:`deeplesion.evaluation.report.report_as_json`. None: not written.
         plot_file: PNG of the curves. None: not drawn.
+        provenance: Whatever tells later what was evaluated (config, checkpoint, split); recorded
+            in both JSON files.
         **kwargs: Those of ``BaseMetric``: ``collect_device``, ``prefix``, ``collect_dir``.
     """
 
@@ -66,6 +68,7 @@ class FROCMetric(BaseMetric):
         save_masks: bool = False,
         froc_file: str | os.PathLike[str] | None = None,
         plot_file: str | os.PathLike[str] | None = None,
+        provenance: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -75,6 +78,7 @@ class FROCMetric(BaseMetric):
         self.save_masks = save_masks
         self.froc_file = froc_file
         self.plot_file = plot_file
+        self.provenance = dict(provenance or {})
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keep what scoring needs of a batch.
@@ -120,12 +124,14 @@ class FROCMetric(BaseMetric):
             keys = ("img_id", "file_name", "bboxes", "masks")
             images = [{key: r[key] for key in keys if key in r} for r in results]
             meta = {
+                **self.provenance,
                 "classes": list((self.dataset_meta or {}).get("classes", ("lesion",))),
                 "bboxes": "x1, y1, x2, y2 in px of the original image, score",
             }
             write_json(self.predictions_file, {"meta": meta, "images": images})
         if self.froc_file is not None:
-            settings = {"iou_threshold": self.iou_threshold, "fps": self.fps}
+            protocol = {"iou_threshold": self.iou_threshold, "fps": self.fps}
+            settings = {**self.provenance, **protocol}
             write_json(self.froc_file, report_as_json(report, settings), indent=1)
         if self.plot_file is not None:
             plot_froc(report.curves, self.plot_file)

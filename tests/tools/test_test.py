@@ -45,6 +45,10 @@ def test_writes_figures_plot_and_predictions(evaluated: Path) -> None:
     names = [image["file_name"] for image in predictions["images"]]
     assert len(set(names)) == len(names) > 0
     assert all(len(image["masks"]) == len(image["bboxes"]) for image in predictions["images"])
+    for recorded in (froc["settings"], predictions["meta"]):
+        assert recorded["config"] == Path(CONFIG).name
+        assert recorded["checkpoint"].startswith("iter_")
+        assert recorded["split"] == "test"
     assert 0 <= froc["metrics"]["mean"] <= 1
     assert cv2.imread(str(evaluated / "froc.png")) is not None
 

@@ -109,6 +109,13 @@ def test_mixed_precision_is_bfloat16_unless_only_emulated(
     assert (cfg.test_cfg.type, cfg.test_cfg.dtype) == ("AutocastTestLoop", test)
 
 
+@pytest.mark.parametrize("number", [4, 5])
+def test_numbers_of_slices_must_agree_and_be_odd(repo_root: Path, number: int) -> None:
+    place = "val_dataloader.dataset.pipeline.0.num_slices"
+    with pytest.raises(config.UsageError, match=f"odd and the same everywhere.*{place}={number}"):
+        load(repo_root, {place: number})
+
+
 def test_missing_config_is_named() -> None:
     with pytest.raises(config.UsageError, match=r"nothing\.py does not exist"):
         config.load_config("nothing.py", None, None)
