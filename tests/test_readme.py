@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.context_ablation import STRATA, VARIANTS
+
 REPO_ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
     REPO_ROOT / "README.md",
@@ -126,6 +128,9 @@ def test_paths_in_text_exist(path: str) -> None:
     assert (REPO_ROOT / path).exists()
 
 
-def test_results_have_their_place() -> None:
-    readme = (REPO_ROOT / "README.md").read_text(encoding="utf-8")
-    assert readme.count("<!-- results: begin -->") == readme.count("<!-- results: end -->") == 1
+@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
+def test_results_have_a_row_for_each_variant_of_the_benchmark(page: str) -> None:
+    text = (REPO_ROOT / page).read_text(encoding="utf-8")
+    for variant in VARIANTS:
+        row = rf"^\| {re.escape(variant)} \|( \d+\.\d \(\d+\.\d-\d+\.\d\) \|){{{len(STRATA)}}}$"
+        assert re.search(row, text, re.MULTILINE), f"{page} has no figures of {variant}"
