@@ -61,19 +61,7 @@ val_dataloader = dict(
         pipeline=test_pipeline,
     ),
 )
-test_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(
-        type="DeepLesionDataset",
-        data_root=data_root,
-        split="test",
-        test_mode=True,
-        pipeline=test_pipeline,
-    ),
-)
+test_dataloader = dict(val_dataloader, dataset=dict(val_dataloader["dataset"], split="test"))
 
 val_evaluator = dict(type="FROCMetric")
 test_evaluator = dict(type="FROCMetric")
