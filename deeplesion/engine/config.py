@@ -244,10 +244,11 @@ def check_num_slices(cfg: Config) -> None:
             if step["type"] == "LoadCTSlices":
                 found[f"{loader}.dataset.pipeline.{index}"] = step.get("num_slices")
     # In 2.5D the slices are channels, and the neck gets a stack of one.
-    parts = ("backbone",) if cfg.model.backbone.type == "DenseNetCustomTrunc" else NETWORK_PARTS
-    for part in parts:
-        if isinstance(cfg.model.get(part), dict) and "num_slices" in cfg.model[part]:
-            found[f"model.{part}"] = cfg.model[part].num_slices
+    model = cfg.get("model") or {}
+    in_channels = (model.get("backbone") or {}).get("type") == "DenseNetCustomTrunc"
+    for part in NETWORK_PARTS[:1] if in_channels else NETWORK_PARTS:
+        if isinstance(model.get(part), dict) and "num_slices" in model[part]:
+            found[f"model.{part}"] = model[part]["num_slices"]
     if len(set(found.values())) > 1 or any(n is None or n % 2 == 0 for n in found.values()):
         places = ", ".join(f"{place}.num_slices={number}" for place, number in found.items())
         raise UsageError(f"num_slices must be odd and the same everywhere, got {places}")

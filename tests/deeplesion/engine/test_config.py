@@ -116,6 +116,10 @@ def test_numbers_of_slices_must_agree_and_be_odd(repo_root: Path, number: int) -
         load(repo_root, {place: number})
 
 
+def test_models_without_a_backbone_of_their_own_are_left_alone() -> None:
+    config.check_num_slices(Config({"model": {"type": "SemiBaseDetector", "detector": {}}}))
+
+
 def test_missing_config_is_named() -> None:
     with pytest.raises(config.UsageError, match=r"nothing\.py does not exist"):
         config.load_config("nothing.py", None, None)
