@@ -62,13 +62,10 @@ def test(args: argparse.Namespace) -> None:
     config.set_result_files(cfg, Path(cfg.work_dir))
     if args.show_dir is not None:
         config.add_overlays(cfg, args.show_dir, args.show_score_thr, args.show_max)
-    distributed.prepare_distributed(cfg)
-    try:
+    with distributed.process_group(cfg):
         CTRunner.from_cfg(cfg).test()
         if is_main_process():
             print(f"results are in {cfg.work_dir}: froc.json, froc.png, predictions.json")
-    finally:
-        distributed.shut_down()
 
 
 def main(argv: list[str] | None = None) -> int:

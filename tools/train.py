@@ -58,11 +58,8 @@ def train(args: argparse.Namespace) -> None:
     if args.resume is not None:
         cfg.resume = True
         cfg.load_from = None if args.resume == "auto" else args.resume
-    distributed.prepare_distributed(cfg)
-    try:
+    with distributed.process_group(cfg):
         CTRunner.from_cfg(cfg).train()
-    finally:
-        distributed.shut_down()
 
 
 def main(argv: list[str] | None = None) -> int:

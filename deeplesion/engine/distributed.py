@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.distributed as dist
 from mmengine.config import Config
@@ -25,6 +28,20 @@ def prepare_distributed(cfg: Config) -> None:
         "model_wrapper_cfg",
         {"type": "MMDistributedDataParallel", "device_ids": None, "broadcast_buffers": False},
     )
+
+
+@contextmanager
+def process_group(cfg: Config) -> Iterator[None]:
+    """Prepare the processes of a launcher, and leave their group whatever happens.
+
+    Args:
+        cfg: The config, see :func:`prepare_distributed`.
+    """
+    prepare_distributed(cfg)
+    try:
+        yield
+    finally:
+        shut_down()
 
 
 def shut_down() -> None:

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from mmengine.config import Config
 
-from deeplesion.engine.distributed import prepare_distributed, shut_down
+from deeplesion.engine.distributed import process_group
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="gloo is chosen only where there is no CUDA")
@@ -23,17 +23,14 @@ def test_pytorch_launcher_gets_gloo_and_ddp_without_devices(
     variables = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    try:
-        prepare_distributed(cfg)
+    with process_group(cfg):
         assert dist.get_backend() == "gloo"
         assert cfg.model_wrapper_cfg.device_ids is None
-    finally:
-        shut_down()
     assert not dist.is_initialized()
 
 
 def test_one_process_needs_nothing() -> None:
     cfg = Config({"launcher": "none"})
-    prepare_distributed(cfg)
-    assert not dist.is_initialized()
+    with process_group(cfg):
+        assert not dist.is_initialized()
     assert "model_wrapper_cfg" not in cfg
