@@ -13,7 +13,9 @@ from urllib.error import URLError
 import torch
 from torch import Tensor, nn
 
-__all__ = ["LoadReport", "load_2d_weights", "read_state_dict"]
+from .operators import SliceConv
+
+__all__ = ["LoadReport", "adapt_input_channels", "load_2d_weights", "read_state_dict"]
 
 # What wrappers, detectors and torchvision put before the names of a trunk.
 PREFIXES = ("module.", "backbone.", "features.", "model.")
@@ -55,6 +57,31 @@ class LoadReport:
         return "\n".join(lines)
 
 
+def adapt_input_channels(weight: Tensor, in_channels: int) -> Tensor:
+    """Fit the kernel of a first convolution to another number of input channels.
+
+    The sum over the input channels is kept, which is all that a grey image sees: the response to it
+    on ``in_channels`` channels is, up to rounding, the one that its RGB copy gave.
+
+    Args:
+        weight: Kernel of shape (C_out, C_in, ...), e.g. (64, 3, 7, 7); never changed.
+        in_channels: Number of channels wanted, 1 or more.
+
+    Returns:
+        ``weight`` itself where it has that number already, else a new kernel of shape
+        (C_out, in_channels, ...), alike in all its input channels.
+
+    Raises:
+        ValueError: If ``in_channels`` is less than 1.
+    """
+    if in_channels < 1:
+        raise ValueError(f"in_channels must be at least 1, got {in_channels}")
+    if weight.shape[1] == in_channels:
+        return weight
+    shared = weight.sum(1, keepdim=True) / in_channels
+    return shared.expand(-1, in_channels, *weight.shape[2:]).contiguous()
+
+
 def load_2d_weights(model: nn.Module, state_dict: Mapping[str, Any]) -> LoadReport:
     """Load the weights of a 2D network into its 3D-context counterpart.
 
@@ -72,7 +99,8 @@ def load_2d_weights(model: nn.Module, state_dict: Mapping[str, Any]) -> LoadRepo
     Raises:
         ValueError: If nothing at all could be loaded.
     """
-    targets = model.state_dict()
+    targets = model.state_dict(keep_vars=True)
+    kernels = _kernel_shapes(model)
     fitted: dict[str, Tensor] = {}
     skipped: dict[str, str] = {}
     for key, value in state_dict.items():
@@ -81,7 +109,7 @@ def load_2d_weights(model: nn.Module, state_dict: Mapping[str, Any]) -> LoadRepo
             skipped[key] = UNKNOWN
         elif name in fitted:
             skipped[key] = f"{name} was loaded from another name already"
-        elif (tensor := _fit(value, targets[name].shape)) is None:
+        elif (tensor := _fit(value, targets[name].shape, kernels.get(id(targets[name])))) is None:
             skipped[key] = f"is {_describe(value)}, {name} is {_describe(targets[name])}"
         else:
             fitted[name] = tensor
@@ -154,17 +182,36 @@ def _target_name(key: str, targets: Mapping[str, Tensor]) -> str | None:
     return name
 
 
-def _fit(value: Any, shape: torch.Size) -> Tensor | None:
-    """The tensor in the wanted shape, or ``None`` if it cannot be brought into it."""
+def _kernel_shapes(model: nn.Module) -> dict[int, tuple[int, ...]]:
+    """Shapes of the 2D kernels that the operators of a model load, by the ids of their weights.
+
+    An operator with a 3D kernel makes it of a 2D one by itself, in its `load_state_dict`.
+    """
+    return {
+        id(module.weight): (
+            module.out_channels,
+            module.in_channels // module.groups,
+            *module.kernel_size,
+        )
+        for module in model.modules()
+        if isinstance(module, SliceConv)
+    }
+
+
+def _fit(value: Any, shape: torch.Size, kernel: tuple[int, ...] | None) -> Tensor | None:
+    """The tensor in the wanted shape, or ``None`` if it cannot be brought into it.
+
+    ``kernel`` is the shape of a 2D kernel that will do as well.
+    """
     if not isinstance(value, Tensor):
         return None
-    if value.shape == shape:
+    if value.shape in (shape, kernel):
         return value
-    others_equal = value.ndim == len(shape) == 4 and value[:, 0].shape == (shape[0], *shape[2:])
+    wanted = kernel or shape
+    others_equal = value.ndim == len(wanted) == 4 and value[:, 0].shape == wanted[:1] + wanted[2:]
     if not others_equal or value.shape[1] != RGB_CHANNELS:
         return None
-    # The sum over the input channels is kept, which is all that a grey image sees.
-    return value.mean(1, keepdim=True).mul(RGB_CHANNELS / shape[1]).expand(shape)
+    return adapt_input_channels(value, wanted[1])
 
 
 def _module(name: str) -> str:

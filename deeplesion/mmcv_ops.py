@@ -2,7 +2,7 @@
 
 mmcv's operators call functions of the extension module ``mmcv._ext``, which has to be compiled for
 one version of PyTorch and which many builds of mmcv come without. :func:`install` supplies it where
-it is missing, with torchvision's kernels in it; nothing else of mmcv is changed.
+it is missing, with kernels of torchvision and torch in it; nothing else of mmcv is changed.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _extension_spec() -> object | None:
 
 def _operators() -> dict[str, Callable]:
     """The functions that torchvision's kernels serve, by mmcv's names."""
-    from deeplesion.mmcv_kernels import boxes, deform_conv, focal_loss, roi_align
+    from deeplesion.mmcv_kernels import boxes, deform_conv, focal_loss, ms_deform_attn, roi_align
 
     return {
         "nms": boxes.nms,
@@ -97,6 +97,8 @@ def _operators() -> dict[str, Callable]:
         "deform_conv_backward_parameters": deform_conv.deform_conv_backward_parameters,
         "modulated_deform_conv_forward": deform_conv.modulated_deform_conv_forward,
         "modulated_deform_conv_backward": deform_conv.modulated_deform_conv_backward,
+        "ms_deform_attn_forward": ms_deform_attn.ms_deform_attn_forward,
+        "ms_deform_attn_backward": ms_deform_attn.ms_deform_attn_backward,
         # mmcv's and mmdet's collect_env ask by what the extension was compiled.
         "get_compiler_version": lambda: NOT_COMPILED,
         "get_compiling_cuda_version": lambda: NOT_COMPILED,

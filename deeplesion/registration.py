@@ -15,5 +15,19 @@ with quiet_imports():
     from deeplesion.datasets import deeplesion  # noqa: F401
     from deeplesion.engine import optim_wrapper  # noqa: F401
     from deeplesion.evaluation import froc_metric  # noqa: F401
-    from deeplesion.models import backbones, data_preprocessor, losses, necks  # noqa: F401
+    from deeplesion.models import (  # noqa: F401
+        backbones,
+        data_preprocessor,
+        losses,
+        necks,
+        slice_backbone,
+        timm_backbone,
+    )
+    from deeplesion.models.legacy import (  # noqa: F401
+        box_coder,
+        overlaps,
+        roi_align,
+        roi_head,
+        rpn_head,
+    )
     from deeplesion.transforms import geometric, intensity, loading  # noqa: F401

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import os
 import re
 import subprocess
@@ -9,21 +11,29 @@ import sys
 from functools import cache
 from pathlib import Path
 
+import cv2
 import pytest
 
+from alignshift import OPERATORS
 from benchmarks.context_ablation import STRATA, VARIANTS
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
     REPO_ROOT / "README.md",
     REPO_ROOT / "CONTRIBUTING.md",
-    *sorted((REPO_ROOT / "docs").glob("*.md")),
+    *sorted((REPO_ROOT / "docs").rglob("*.md")),
 ]
+# Its blocks build on each other, see tests/test_tutorial.py.
+ONE_BY_ONE = [page for page in PAGES if page.name != "tutorial.md"]
+OPERATOR_PAGES = sorted((REPO_ROOT / "docs/operators").glob("*.md"))
 # The tools find the library where it is not installed, too.
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPO_ROOT)}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 TIMEOUT_S = 300
+# Titles of operators' pages that are not their names without "Conv".
+TITLES = {"SliceConv": "SliceConv"}
+MEAN_DIFFERENCE = 2.0  # of 255
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -66,7 +76,11 @@ def help_of(tool: str) -> str:
 
 @pytest.mark.parametrize(
     ("page", "code"),
-    [pytest.param(page, code, id=page.name) for page in PAGES for code in blocks(page, "python")],
+    [
+        pytest.param(page, code, id=page.name)
+        for page in ONE_BY_ONE
+        for code in blocks(page, "python")
+    ],
 )
 def test_python_blocks_run(page: Path, code: str, tmp_path: Path) -> None:
     script = tmp_path / "example.py"
@@ -121,6 +135,38 @@ def test_make_targets_exist(command: str) -> None:
 def test_links_lead_somewhere(page: Path, target: str) -> None:
     path, _, _ = target.partition("#")
     assert not path or (page.parent / path).exists()
+
+
+def test_every_operator_has_a_page() -> None:
+    titles = {page.read_text(encoding="utf-8").partition("\n")[0] for page in OPERATOR_PAGES}
+    assert titles == {f"# {TITLES.get(name, name.removesuffix('Conv'))}" for name in OPERATORS}
+
+
+@pytest.mark.parametrize("page", OPERATOR_PAGES, ids=lambda page: page.stem)
+def test_pages_of_operators_are_alike_and_name_every_setting(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert headings[:5] == ["Formula", "Settings", "When to use it", "Cost", "Example"]
+    title = text.partition("\n")[0].removeprefix("# ")
+    operator = OPERATORS[title if title in OPERATORS else f"{title}Conv"]
+    defaults = inspect.signature(operator.configure).parameters
+    rows = dict(re.findall(r"^\| `(\w+)` \| `?([^|`]*)`? \|", text, re.MULTILINE))
+    expected = {name: defaults[name].default for name in operator.setting_names()}
+    assert {name: ast.literal_eval(value.strip()) for name, value in rows.items()} == expected
+
+
+def test_drawings_are_those_of_the_script(tmp_path: Path) -> None:
+    script = REPO_ROOT / "docs/images/draw_operators.py"
+    command = [sys.executable, str(script), "--out", str(tmp_path)]
+    subprocess.run(command, check=True, timeout=TIMEOUT_S, env=ENVIRONMENT)
+    drawn = sorted((tmp_path / "operators").glob("*.png"))
+    committed = sorted((script.parent / "operators").glob("*.png"))
+    assert [file.name for file in drawn] == [file.name for file in committed]
+    for new, old in zip(drawn, committed, strict=True):
+        images = [cv2.imread(str(file)) for file in (new, old)]
+        assert images[0].shape == images[1].shape
+        # Other releases of matplotlib set text a little differently.
+        assert cv2.absdiff(*images).mean() < MEAN_DIFFERENCE, new.name
 
 
 @pytest.mark.parametrize("path", paths_in_text())

@@ -47,6 +47,12 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="make masks again where they are made already, by the same settings and complete",
     )
+    parser.add_argument(
+        "--legacy",
+        action="store_true",
+        help="cut as the published code did, in its 8-bit image in which negative numbers wrap "
+        "around, to compare with it; else in the slice's own window",
+    )
     return parser
 
 
@@ -81,6 +87,7 @@ def main(argv: list[str] | None = None) -> int:
                 args.keep_noisy,
                 args.on_error,
                 args.overwrite,
+                args.legacy,
             )
             run_split(args.data_root, job, may_be_empty=args.split == "all")
     except WorkerError as error:

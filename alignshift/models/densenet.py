@@ -14,7 +14,11 @@ from torch.utils.checkpoint import checkpoint
 from alignshift.operators import SliceConv, fold_slices, get_operator, unfold_slices
 from alignshift.operators.base import check_volume
 
+from .dense_head import DenseHead
+
 __all__ = ["TruncatedDenseNet3d"]
+
+KERNEL_NDIM = 4
 
 
 class TruncatedDenseNet3d(nn.Module):
@@ -37,12 +41,14 @@ class TruncatedDenseNet3d(nn.Module):
         memory_efficient: Compute the dense layers again in backward rather than keep what is inside
             them (ignored under `torch.compile`, which decides that by itself).
         drop_rate: Dropout probability after each dense layer.
+        num_classes: Number of classes K of a `DenseHead` with the same operator, whose logits
+            `forward` then returns; ``None`` for the maps.
 
     Attributes:
         out_channels: Channels of each map.
 
     Raises:
-        ValueError: If the operator's name is not known.
+        ValueError: If the operator's name is not known or ``num_classes`` is less than 1.
     """
 
     def __init__(
@@ -56,6 +62,7 @@ class TruncatedDenseNet3d(nn.Module):
         bn_size: int = 4,
         memory_efficient: bool = False,
         drop_rate: float = 0.0,
+        num_classes: int | None = None,
     ) -> None:
         super().__init__()
         conv = _operator_class(operator)
@@ -73,13 +80,36 @@ class TruncatedDenseNet3d(nn.Module):
             out_channels.append(channels)
         self.out_channels = tuple(out_channels)
         self._init_parameters()
+        self.head: DenseHead | None = None
+        if num_classes is not None:
+            self.head = DenseHead(self.out_channels, num_classes, conv, operator_kwargs)
 
     def _init_parameters(self) -> None:
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
+            # A kernel with a depth stays as its operator inflated it: noise would undo that.
+            if isinstance(module, nn.Conv2d) and module.weight.ndim == KERNEL_NDIM:
                 nn.init.kaiming_normal_(module.weight)
 
-    def forward(self, volume: Tensor, thickness: Tensor | None = None) -> list[Tensor]:
+    def forward(self, volume: Tensor, thickness: Tensor | None = None) -> Tensor | list[Tensor]:
+        """Compute the logits of every voxel or, without ``num_classes``, the maps.
+
+        Args:
+            volume: Shape (N, in_channels, D, H, W), slices from top to bottom.
+            thickness: Slice thickness in mm, shape (N,) or (N, 1), for operators that use it.
+
+        Returns:
+            Logits (N, K, D, H, W), or the maps of `forward_features`.
+
+        Raises:
+            ValueError: If the shape of ``volume`` or ``thickness`` does not fit.
+        """
+        maps = self.forward_features(volume, thickness)
+        if self.head is None:
+            return maps
+        logits: Tensor = self.head(maps, volume.shape[-2:], thickness)
+        return logits
+
+    def forward_features(self, volume: Tensor, thickness: Tensor | None = None) -> list[Tensor]:
         """Compute the maps after each dense block.
 
         Args:

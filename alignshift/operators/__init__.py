@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 from .a3d import A3DConv, adaptive_align
+from .acs import ACSConv, acs_conv
 from .align_shift import AlignShiftConv, align_shift
 from .base import SliceConv, fold_slices, slice_conv2d, unfold_slices
+from .i3d import I3DConv, i3d_conv, inflate_kernel
 from .tsm import TSMConv, temporal_shift
 
 __all__ = [
     "OPERATORS",
     "A3DConv",
+    "ACSConv",
     "AlignShiftConv",
+    "I3DConv",
     "SliceConv",
     "TSMConv",
+    "acs_conv",
     "adaptive_align",
     "align_shift",
     "fold_slices",
     "get_operator",
+    "i3d_conv",
+    "inflate_kernel",
     "slice_conv2d",
     "temporal_shift",
     "unfold_slices",
 ]
 
 OPERATORS: dict[str, type[SliceConv]] = {
-    operator.__name__: operator for operator in (SliceConv, AlignShiftConv, TSMConv, A3DConv)
+    operator.__name__: operator
+    for operator in (SliceConv, AlignShiftConv, TSMConv, A3DConv, ACSConv, I3DConv)
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -17,16 +18,15 @@ INIT_NOISE = 0.1
 def adaptive_align(x: Tensor, weights: Tensor) -> Tensor:
     """Mix the slices of every channel: ``out[:, c, k] = sum_d weights[d, k, c] * x[:, c, d]``.
 
-    Equation 2 of arXiv 2109.08684. The same as ``einsum("ncdhw,dkc->nckhw")``, written as D * D
-    fused multiply-adds, because the batched matrix product of `torch.einsum` has to bring the
-    channels to the front and back.
+    Equation 2 of arXiv 2109.08684. The same as ``einsum("ncdhw,dkc->nckhw", x, weights)``, without
+    bringing the channels to the front and back for a batched matrix product.
 
     Args:
-        x: Volume of shape (N, C, D, H, W), slices from top to bottom.
+        x: Volume of shape (N, C, D, H, W), slices from top to bottom; it is not changed.
         weights: Shape (D, D, C), from slice d (first) to slice k (second).
 
     Returns:
-        New volume of the same shape.
+        New volume of the same shape and memory format.
 
     Raises:
         ValueError: If the shapes do not fit.
@@ -38,50 +38,98 @@ def adaptive_align(x: Tensor, weights: Tensor) -> Tensor:
             f"weights must be of shape (D, D, C) = {(depth, depth, channels)} for x of shape "
             f"{tuple(x.shape)}, got {tuple(weights.shape)}"
         )
-    per_channel = weights.to(x.dtype).view(depth, depth, 1, channels, 1, 1)
-    slices = x.unbind(2)
-    mixed = []
-    for k in range(depth):
-        out = slices[0] * per_channel[0, k]
-        for d in range(1, depth):
-            out = torch.addcmul(out, slices[d], per_channel[d, k])
-        mixed.append(out)
-    return torch.stack(mixed, dim=2)
+    out: Tensor = _AdaptiveAlign.apply(x, weights.to(x.dtype))
+    return out
+
+
+class _AdaptiveAlign(torch.autograd.Function):
+    """Sums up in place; autograd through the same lines would keep and add D * D terms.
+
+    The transpose of mixing is mixing with transposed weights, so that backward, and the backward of
+    that, are this same function and `_SliceProducts`.
+    """
+
+    @staticmethod
+    def forward(x: Tensor, weights: Tensor) -> Tensor:
+        from_slice = weights.transpose(1, 2)[:, None, :, :, None, None]  # each (1, C, D, 1, 1)
+        out = torch.zeros_like(x)
+        for d in range(x.shape[2]):
+            out.addcmul_(x[:, :, d : d + 1], from_slice[d])
+        return out
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
+        x, weights = ctx.saved_tensors
+        for_x, for_weights = ctx.needs_input_grad
+        return (
+            _AdaptiveAlign.apply(grad_out, weights.transpose(0, 1)) if for_x else None,
+            _SliceProducts.apply(x, grad_out) if for_weights else None,
+        )
+
+
+class _SliceProducts(torch.autograd.Function):
+    """Products of every slice d of ``x`` with every slice k of ``y``, (D, D, C), summed in-plane.
+
+    Slice by slice, as the product of two whole volumes would leave the processor's cache.
+    """
+
+    @staticmethod
+    def forward(x: Tensor, y: Tensor) -> Tensor:
+        columns = y.unbind(2)
+        return torch.stack(
+            [torch.stack([(a * b).sum((0, 2, 3)) for b in columns]) for a in x.unbind(2)]
+        )
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
+        x, y = ctx.saved_tensors
+        for_x, for_y = ctx.needs_input_grad
+        return (
+            _AdaptiveAlign.apply(y, grad_out.transpose(0, 1)) if for_x else None,
+            _AdaptiveAlign.apply(x, grad_out) if for_y else None,
+        )
 
 
 class A3DConv(SliceConv):
     """Learned mixing of the slices, then a 2D convolution of every slice (arXiv 2109.08684).
 
-    Takes a thickness like every operator and makes no use of it.
-
-    Args:
-        *args: As in `SliceConv`.
-        dimension: Number of slices D of the stacks it is built for.
-        enable_shift: Whether to mix at all. Without, there are no mixing weights either.
-        **kwargs: As in `SliceConv`.
+    Takes the arguments of `SliceConv`, the settings of `configure`, and a thickness like every
+    operator, of which it makes no use.
 
     Attributes:
         adaptive_align_weights: Shape (D, D, C_in), at first the identity plus uniform noise.
-
-    Raises:
-        ValueError: If ``dimension`` is below 1.
     """
 
     adaptive_align_weights: nn.Parameter | None
 
-    def __init__(
-        self, *args: Any, dimension: int = 3, enable_shift: bool = True, **kwargs: Any
-    ) -> None:
-        super().__init__(*args, **kwargs)
+    def configure(self, dimension: int = 3, enable_shift: bool = True) -> None:
+        """Make the mixing weights.
+
+        Args:
+            dimension: Number of slices D of the stacks it is built for.
+            enable_shift: Whether to mix at all. Without, there are no mixing weights either.
+
+        Raises:
+            ValueError: If ``dimension`` is below 1.
+        """
         if dimension < 1:
             raise ValueError(f"dimension must be >= 1 slices, got {dimension}")
         self.dimension = dimension
         self.enable_shift = enable_shift
         self.register_parameter("adaptive_align_weights", None)
         if enable_shift:
-            noise = torch.empty(dimension, dimension, self.in_channels)
+            noise = self.weight.new_empty(dimension, dimension, self.in_channels)
             noise.uniform_(-INIT_NOISE, INIT_NOISE)
-            self.adaptive_align_weights = nn.Parameter(torch.eye(dimension)[:, :, None] + noise)
+            identity = torch.eye(dimension, dtype=noise.dtype, device=noise.device)
+            self.adaptive_align_weights = nn.Parameter(identity[:, :, None] + noise)
 
     def mix_slices(self, x: Tensor, thickness: Tensor | None) -> Tensor:
         """Apply `adaptive_align` to ``x`` (N, C, D, H, W).
@@ -98,7 +146,18 @@ class A3DConv(SliceConv):
             )
         return adaptive_align(x, self.adaptive_align_weights)
 
-    def extra_repr(self) -> str:
-        """Describe the convolution and the mixing."""
-        convolution = super().extra_repr()  # type: ignore[no-untyped-call]
-        return f"{convolution}, dimension={self.dimension}, enable_shift={self.enable_shift}"
+    def _load_from_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        *args: Any,
+    ) -> None:
+        """Take the weights of a 2D convolution as well: the mixing weights stay as they are."""
+        missing: list[str] = []
+        loaded = (state_dict, prefix, local_metadata, strict, missing, *args)
+        super()._load_from_state_dict(*loaded)
+        mixing = f"{prefix}adaptive_align_weights"
+        missing_keys += [key for key in missing if key != mixing or f"{prefix}weight" in missing]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from .base import SliceConv, check_volume
-from .shift import check_n_fold, shift_folds
+from .base import SliceConv, check_thickness, check_volume
+from .shift import check_n_fold, shift_folds, unshift_folds_
 
 __all__ = ["AlignShiftConv", "align_shift"]
 
@@ -20,6 +19,7 @@ def align_shift(
     n_fold: int = 8,
     ref_thickness: float = 2.0,
     shift_padding_zero: bool = False,
+    out: Tensor | None = None,
 ) -> Tensor:
     """Shift two folds of channels between slices, the less the thicker the slices are.
 
@@ -34,9 +34,10 @@ def align_shift(
         n_fold: One channel in ``n_fold`` is shifted either way.
         ref_thickness: Thickness in mm up to which channels are shifted by a whole slice.
         shift_padding_zero: Beyond the stack lie zeros, rather than the edge slice repeated.
+        out: What to write the result into, of the shape of ``x``, where no gradient is asked for.
 
     Returns:
-        New volume of the same shape and memory format.
+        ``out``, or a new volume of the same shape and memory format.
 
     Raises:
         ValueError: If a shape does not fit, or ``n_fold`` or ``ref_thickness`` is out of range.
@@ -45,7 +46,7 @@ def align_shift(
     check_n_fold(n_fold, x.shape[1])
     _check_ref_thickness(ref_thickness)
     move = _shifted_share(thickness, ref_thickness, x)
-    return shift_folds(x, move, x.shape[1] // n_fold, shift_padding_zero)
+    return shift_folds(x, move, x.shape[1] // n_fold, shift_padding_zero, out)
 
 
 def _shifted_share(thickness: Tensor, ref_thickness: float, x: Tensor) -> Tensor:
@@ -55,14 +56,10 @@ def _shifted_share(thickness: Tensor, ref_thickness: float, x: Tensor) -> Tensor
             "thickness must be the slice thickness in mm, shape (N,) or (N, 1), got None "
             "(give NaN where it is unknown)"
         )
-    if thickness.shape not in ((x.shape[0],), (x.shape[0], 1)):
-        raise ValueError(
-            f"thickness must be of shape (N,) or (N, 1) with N = {x.shape[0]}, "
-            f"got {tuple(thickness.shape)}"
-        )
+    check_thickness(thickness, x)
     # In float32 at least: a ratio of half precision numbers would move the slices by rounding.
     dtype = torch.promote_types(x.dtype, torch.float32)
-    mm = thickness.detach().to(device=x.device, dtype=dtype).view(-1, 1, 1, 1, 1)
+    mm = thickness.detach().to(dtype).view(-1, 1, 1, 1, 1)
     share = torch.where(mm > 0, (ref_thickness / mm).clamp(max=1), 0)  # NaN > 0 is false
     return share.to(x.dtype)
 
@@ -75,36 +72,36 @@ def _check_ref_thickness(ref_thickness: float) -> None:
 class AlignShiftConv(SliceConv):
     """AlignShift, then a 2D convolution of every slice (arXiv 2005.01969).
 
-    Args:
-        *args: As in `SliceConv`.
-        n_fold: One channel in ``n_fold`` is shifted either way.
-        alignshift: Whether to shift at all.
-        inplace: Whether to save memory: backward shifts again instead of keeping the shifted copy
-            of the input. Results and gradients are the same, and the caller's tensor is never
-            changed either way.
-        ref_thickness: Thickness in mm up to which channels are shifted by a whole slice.
-        shift_padding_zero: Beyond the stack lie zeros, rather than the edge slice repeated.
-        **kwargs: As in `SliceConv`.
-
-    Raises:
-        ValueError: If ``n_fold`` or ``ref_thickness`` is out of range.
+    Takes the arguments of `SliceConv` and the settings of `configure`.
     """
 
-    def __init__(
+    def configure(
         self,
-        *args: Any,
         n_fold: int = 8,
         alignshift: bool = True,
         inplace: bool = True,
         ref_thickness: float = 2.0,
         shift_padding_zero: bool = False,
-        **kwargs: Any,
     ) -> None:
-        super().__init__(*args, **kwargs)
+        """Set how far channels are shifted.
+
+        Args:
+            n_fold: One channel in ``n_fold`` is shifted either way.
+            alignshift: Whether to shift at all.
+            inplace: Whether to save memory: backward shifts again instead of keeping the shifted
+                copy of the input. Results and gradients are the same, and the caller's tensor is
+                never changed either way.
+            ref_thickness: Thickness in mm up to which channels are shifted by a whole slice.
+            shift_padding_zero: Beyond the stack lie zeros, rather than the edge slice repeated.
+
+        Raises:
+            ValueError: If ``n_fold`` or ``ref_thickness`` is out of range.
+        """
         check_n_fold(n_fold, self.in_channels)
         _check_ref_thickness(ref_thickness)
         self.n_fold = n_fold
         self.alignshift = alignshift
+        self.inplace = inplace
         self.ref_thickness = ref_thickness
         self.shift_padding_zero = shift_padding_zero
         self.recompute_mix = inplace and alignshift
@@ -114,12 +111,11 @@ class AlignShiftConv(SliceConv):
         if not self.alignshift:
             return x
         settings = (self.n_fold, self.ref_thickness, self.shift_padding_zero)
-        return align_shift(x, thickness, *settings)  # type: ignore[arg-type]
+        out = self.scratch_like(x)
+        return align_shift(x, thickness, *settings, out)  # type: ignore[arg-type]
 
-    def extra_repr(self) -> str:
-        """Describe the convolution and the shift."""
-        convolution = super().extra_repr()  # type: ignore[no-untyped-call]
-        return (
-            f"{convolution}, n_fold={self.n_fold}, alignshift={self.alignshift}, "
-            f"ref_thickness={self.ref_thickness}, shift_padding_zero={self.shift_padding_zero}"
-        )
+    def unmix_gradient_(self, grad: Tensor, thickness: Tensor | None) -> Tensor:
+        """Turn a gradient by the shifted volume into one by ``x``, in place."""
+        move = _shifted_share(thickness, self.ref_thickness, grad)  # type: ignore[arg-type]
+        fold = self.in_channels // self.n_fold
+        return unshift_folds_(grad, move, fold, self.shift_padding_zero)

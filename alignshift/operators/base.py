@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+import inspect
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-__all__ = ["SliceConv", "check_volume", "fold_slices", "slice_conv2d", "unfold_slices"]
+from .context import SliceContext
+from .folding import fold_slices, unfold_slices
+from .recompute import mix_and_convolve
+
+__all__ = [
+    "SliceConv",
+    "check_thickness",
+    "check_volume",
+    "fold_slices",
+    "slice_conv2d",
+    "unfold_slices",
+]
 
 _Pair = tuple[int, int]
 VOLUME_NDIM = 5
@@ -33,23 +44,23 @@ def check_volume(x: Tensor, channels: int | None = None) -> None:
         )
 
 
-def fold_slices(x: Tensor) -> Tensor:
-    """Fold the slices into the batch: (N, C, D, H, W) -> (N * D, C, H, W) in channels_last.
+def check_thickness(thickness: Tensor | None, x: Tensor) -> None:
+    """Check that ``thickness``, where there is one, goes with the stacks of ``x`` (N, C, D, H, W).
 
-    A view where ``x`` is in channels_last_3d, one copy otherwise.
+    Raises:
+        ValueError: If it is not floating point, of another length than N or on another device.
     """
-    if x.shape[1] == 1:
-        # One channel is laid out alike in both formats; only the strides of the view tell the
-        # convolution which of its kernels to take, and the channels_last one is much faster.
-        return x.contiguous().flatten(0, 2).unsqueeze(-1).movedim(-1, 1)
-    return x.contiguous(memory_format=torch.channels_last_3d).transpose(1, 2).flatten(0, 1)
-
-
-def unfold_slices(x: Tensor, num_slices: int) -> Tensor:
-    """Undo `fold_slices`: (N * D, C, H, W) -> (N, C, D, H, W), always a view."""
-    # The batch is given rather than inferred: -1 is ambiguous for an empty one.
-    batch = x.shape[0] // num_slices if num_slices else 0
-    return x.view(batch, num_slices, *x.shape[1:]).transpose(1, 2)
+    if thickness is None:
+        return
+    if thickness.shape not in ((x.shape[0],), (x.shape[0], 1)):
+        raise ValueError(
+            f"thickness must be of shape (N,) or (N, 1) with N = {x.shape[0]}, "
+            f"got {tuple(thickness.shape)}"
+        )
+    if not thickness.is_floating_point():
+        raise ValueError(f"thickness must be floating point (mm), got {thickness.dtype}")
+    if thickness.device != x.device:
+        raise ValueError(f"thickness must be on {x.device} like x, got {thickness.device}")
 
 
 def slice_conv2d(
@@ -89,21 +100,32 @@ class SliceConv(nn.Conv2d):
     """2D convolution of every slice of a volume; base class of the 3D-context operators.
 
     Being an `nn.Conv2d` with a 4-D weight, it is initialized like one and loads 2D checkpoints as
-    they are. An operator overrides `mix_slices`, which exchanges information between slices.
+    they are. An operator overrides `mix_slices`, which exchanges information between slices, or
+    `convolve` where its kernel is more than a 2D one; its own settings are those of `configure`.
 
     Args:
         in_channels: Channels C of the input.
         out_channels: Channels C_out of the output.
         kernel_size: In-plane kernel size.
         stride: In-plane stride.
-        padding: In-plane zero padding.
+        padding: In-plane padding.
         dilation: In-plane dilation.
         groups: Number of channel groups.
         bias: Whether to add a bias.
+        padding_mode: In-plane padding mode, as in `nn.Conv2d`.
+        device: As in `nn.Conv2d`.
+        dtype: As in `nn.Conv2d`.
+        **settings: The operator's own, see its `configure`.
     """
 
-    # Whether backward mixes the slices again rather than keep the mixed copy from forward.
+    # Whether backward mixes the slices again rather than keep the mixed copy from forward; for
+    # operators without parameters of their own.
     recompute_mix: bool = False
+    # Set in the layers of a converted network, whose slices are folded into the batch.
+    context: SliceContext | None = None
+    path: str = ""
+    # The operator and the kind of 2D convolution that it was put on top of, see `combined_class`.
+    combination: ClassVar[tuple[type[SliceConv], type[nn.Conv2d]] | None] = None
 
     def __init__(
         self,
@@ -115,38 +137,97 @@ class SliceConv(nn.Conv2d):
         dilation: int | _Pair = 1,
         groups: int = 1,
         bias: bool = True,
+        padding_mode: str = "zeros",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias
-        )
+        plane: tuple[Any, ...] = (kernel_size, stride, padding, dilation, groups, bias)
+        place: dict[str, Any] = {"padding_mode": padding_mode, "device": device, "dtype": dtype}
+        super().__init__(in_channels, out_channels, *plane, **place)
+        self.configure(**settings)
+
+    def configure(self) -> None:
+        """Set what the operator has beside a 2D convolution; this base class has nothing."""
+
+    @classmethod
+    def check_convertible(cls, conv: nn.Conv2d) -> None:
+        """Check that a 2D convolution can be turned into this operator; mixing slices always can.
+
+        Raises:
+            ValueError: If it cannot, saying why.
+        """
+
+    @classmethod
+    def operator_name(cls) -> str:
+        """Name of the operator's class, also where it was put on top of another convolution."""
+        return cls.combination[0].__name__ if cls.combination else cls.__name__
+
+    @classmethod
+    def setting_names(cls) -> tuple[str, ...]:
+        """Names of the operator's own settings."""
+        return tuple(inspect.signature(cls.configure).parameters)[1:]
 
     def mix_slices(self, x: Tensor, thickness: Tensor | None) -> Tensor:
         """Mix the slices of ``x`` (N, C, D, H, W); this base class leaves it alone."""
         return x
 
+    def unmix_gradient_(self, grad: Tensor, thickness: Tensor | None) -> Tensor:
+        """Turn a gradient by the result of `mix_slices` into one by its input, in place.
+
+        For operators that set ``recompute_mix``.
+        """
+        return grad
+
+    def convolve(self, x: Tensor) -> Tensor:
+        """Convolve every slice of ``x`` (N, C, D, H, W) with the 2D kernel."""
+        return unfold_slices(super().forward(fold_slices(x)), x.shape[2])
+
     def forward(self, x: Tensor, thickness: Tensor | None = None) -> Tensor:
         """Mix the slices, then convolve each.
 
         Args:
-            x: Volume of shape (N, C, D, H, W), slices from top to bottom.
+            x: Volume of shape (N, C, D, H, W), slices from top to bottom. In a converted network
+                (N * D, C, H, W): `SliceContext` has the rest.
             thickness: Slice thickness in mm, shape (N,) or (N, 1), for operators that use it.
 
         Returns:
-            Volume of shape (N, C_out, D, H', W') in channels_last_3d.
+            Volume of shape (N, C_out, D, H', W') in channels_last_3d, folded if ``x`` is.
 
         Raises:
-            ValueError: If the shape of ``x`` or ``thickness`` does not fit.
+            ValueError: If the shape of ``x``, or shape, dtype or device of ``thickness``, is wrong.
         """
-        check_volume(x, self.in_channels)
-        # A compiler decides by itself what it keeps and what it computes twice.
-        if self.recompute_mix and torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            # Stops as soon as the convolution's input is there again: it is not convolved twice.
-            out: Tensor = checkpoint(
-                self._mix_and_convolve, x, thickness, use_reentrant=False, preserve_rng_state=False
-            )
-            return out
-        return self._mix_and_convolve(x, thickness)
+        if self.context is None:
+            return self._forward_volume(x, thickness)
+        frame = self.context.frame_of(x, self.path)
+        return fold_slices(self._forward_volume(unfold_slices(x, frame.depth), frame.thickness))
 
-    def _mix_and_convolve(self, x: Tensor, thickness: Tensor | None) -> Tensor:
-        args: tuple[Any, ...] = (self.stride, self.padding, self.dilation, self.groups)
-        return slice_conv2d(self.mix_slices(x, thickness), self.weight, self.bias, *args)
+    def _forward_volume(self, x: Tensor, thickness: Tensor | None) -> Tensor:
+        check_volume(x, self.in_channels)
+        check_thickness(thickness, x)
+        if self._mixes_again():
+            return mix_and_convolve(self, x, thickness, self.weight, self.bias)
+        return self.convolve(self.mix_slices(x, thickness))
+
+    def _mixes_again(self) -> bool:
+        """Whether backward mixes again: where a gradient will be asked for, and how is known."""
+        # A compiler decides by itself what it keeps and what it computes twice.
+        if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return False
+        plain = self.padding_mode == "zeros" and not isinstance(self.padding, str)
+        return self.recompute_mix and plain and self.combination is None
+
+    def scratch_like(self, x: Tensor) -> Tensor | None:
+        """Memory for the mixed copy of ``x``, where nobody keeps that and layers can share it."""
+        if self.context is None or torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return None
+        # The allocators of other devices keep what was freed.
+        dense = x.is_contiguous(memory_format=torch.channels_last_3d)
+        return self.context.scratch_like(x) if dense and x.device.type == "cpu" else None
+
+    def extra_repr(self) -> str:
+        """Describe the convolution and the operator's own settings."""
+        # A lazy layer has none yet.
+        names = (name for name in self.setting_names() if hasattr(self, name))
+        settings = (f"{name}={getattr(self, name)}" for name in names)
+        return ", ".join([super().extra_repr(), *settings])  # type: ignore[no-untyped-call]

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["check_n_fold", "shift_folds"]
+__all__ = ["check_n_fold", "shift_folds", "unshift_folds_"]
 
 MIN_N_FOLD = 2
 
@@ -25,7 +25,9 @@ def check_n_fold(n_fold: int, channels: int) -> None:
         )
 
 
-def shift_folds(x: Tensor, move: Tensor, fold: int, zero_padding: bool) -> Tensor:
+def shift_folds(
+    x: Tensor, move: Tensor, fold: int, zero_padding: bool, out: Tensor | None = None
+) -> Tensor:
     """Blend the first fold of channels with slice z + 1 and the second with slice z - 1.
 
     ``out[z] = (1 - move) * x[z] + move * x[z +- 1]``. At the open end the missing neighbor is zero
@@ -37,16 +39,54 @@ def shift_folds(x: Tensor, move: Tensor, fold: int, zero_padding: bool) -> Tenso
             the dtype of ``x``. A constant: no gradient flows to it.
         fold: Number of channels in each fold.
         zero_padding: What lies beyond the first and the last slice.
+        out: What to write the result into, where no gradient is asked for.
 
     Returns:
-        New volume of the same shape and memory format.
+        ``out``, or a new volume of the same shape and memory format.
     """
-    out: Tensor = _ShiftFolds.apply(x, move, fold, zero_padding, False)
+    if out is not None:
+        return _shift(x, out.copy_(x), move, fold, zero_padding)
+    if not (x.requires_grad and torch.is_grad_enabled()):
+        return _shift(x, x.clone(), move, fold, zero_padding)
+    shifted: Tensor = _ShiftFolds.apply(x, move, fold, zero_padding, False)
+    return shifted
+
+
+def unshift_folds_(grad: Tensor, move: Tensor, fold: int, zero_padding: bool) -> Tensor:
+    """Turn the gradient by the result of `shift_folds` into that by its input, in place.
+
+    Args:
+        grad: Volume of shape (N, C, D, H, W); changed.
+        move: As in `shift_folds`.
+        fold: As in `shift_folds`.
+        zero_padding: As in `shift_folds`.
+
+    Returns:
+        ``grad``.
+    """
+    folds = grad[:, : 2 * fold].clone()
+    _shift(folds, grad, move, fold, True, backwards=True)
+    if not zero_padding:
+        _add_edges(folds, grad, move, fold, backwards=False)
+    return grad
+
+
+def _shift(
+    x: Tensor, out: Tensor, move: Tensor, fold: int, zero_padding: bool, backwards: bool = False
+) -> Tensor:
+    """The shift itself, in ``out``, which is as ``x`` before, in the folds and behind them."""
+    up, down = _folds(x, fold, backwards)
+    new_up, new_down = _folds(out, fold, backwards)
+    new_up[:, :, :-1].lerp_(up[:, :, 1:], move)
+    new_down[:, :, 1:].lerp_(down[:, :, :-1], move)
+    if zero_padding:
+        new_up[:, :, -1:].mul_(1 - move)
+        new_down[:, :, :1].mul_(1 - move)
     return out
 
 
 class _ShiftFolds(torch.autograd.Function):
-    """One clone, changed in place; autograd through the same lines would clone once per fold.
+    """Autograd through the lines of `_shift` would clone once more for each fold.
 
     The transpose of a zero-padded shift is the zero-padded shift the other way (``backwards``), so
     that backward, and the backward of that, are this same function.
@@ -54,15 +94,7 @@ class _ShiftFolds(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, move: Tensor, fold: int, zero_padding: bool, backwards: bool) -> Tensor:
-        out = x.clone()
-        up, down = _folds(x, fold, backwards)
-        new_up, new_down = _folds(out, fold, backwards)
-        new_up[:, :, :-1].lerp_(up[:, :, 1:], move)
-        new_down[:, :, 1:].lerp_(down[:, :, :-1], move)
-        if zero_padding:
-            new_up[:, :, -1:].mul_(1 - move)
-            new_down[:, :, :1].mul_(1 - move)
-        return out
+        return _shift(x, x.clone(), move, fold, zero_padding, backwards)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -75,12 +107,16 @@ class _ShiftFolds(torch.autograd.Function):
         fold, zero_padding, backwards = ctx.flags
         grad_x: Tensor = _ShiftFolds.apply(grad_out, move, fold, True, not backwards)
         if not zero_padding:
-            # The edge slice stood in for its missing neighbor as well.
-            up, down = _folds(grad_out, fold, backwards)
-            grad_up, grad_down = _folds(grad_x, fold, backwards)
-            grad_up[:, :, -1:].add_(move * up[:, :, -1:])
-            grad_down[:, :, :1].add_(move * down[:, :, :1])
+            _add_edges(grad_out, grad_x, move, fold, backwards)
         return grad_x, None, None, None, None
+
+
+def _add_edges(source: Tensor, grad: Tensor, move: Tensor, fold: int, backwards: bool) -> None:
+    """Add the gradients of the edge slices as stand-ins for their missing neighbors."""
+    up, down = _folds(source, fold, backwards)
+    grad_up, grad_down = _folds(grad, fold, backwards)
+    grad_up[:, :, -1:].add_(move * up[:, :, -1:])
+    grad_down[:, :, :1].add_(move * down[:, :, :1])
 
 
 def _folds(x: Tensor, fold: int, backwards: bool) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ key slice at *offsets*, which count stored slices and are negative towards the t
 * where the interval is unknown (NaN, or not positive): the neighbors as stored.
 
 A slice that is not stored is the nearest stored one, the one towards the key slice of two as near.
+``legacy=True`` does as the published loader did, mistakes included, for networks trained with it.
 """
 
 from __future__ import annotations
@@ -35,32 +36,40 @@ Volume = NDArray[np.float32]
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND\xaeB`\x82"
 _PNG_HEADER_BYTES = 26
-#: Some writers put a little behind the end.
-_PNG_TAIL_BYTES = 64
+_PNG_TAIL_BYTES = 64  # some writers put a little behind the end
 
 
 class SliceError(DataError):
     """A slice file that is missing or is not what it should be."""
 
 
-def thickness_after(interval: float, target: float, mode: ResampleMode = "thin") -> float:
+def thickness_after(
+    interval: float, target: float, mode: ResampleMode = "thin", legacy: bool = False
+) -> float:
     """Distance in mm of the slices that :func:`resample_positions` gives.
 
     Args:
         interval: Slice interval as stored, in mm; NaN or not positive means unknown.
         target: Wanted slice interval in mm.
         mode: ``thin`` resamples slices thinner than ``target``, ``always`` all.
+        legacy: Give ``interval`` as it is, whatever it is: what published networks were told.
 
     Returns:
         ``target`` where slices are resampled, else ``interval``; NaN where it is unknown.
     """
+    if legacy:
+        return interval
     if not _is_known(interval):
         return math.nan
     return target if mode == "always" or interval < target else interval
 
 
 def resample_positions(
-    num_slices: int, interval: float, target: float, mode: ResampleMode = "thin"
+    num_slices: int,
+    interval: float,
+    target: float,
+    mode: ResampleMode = "thin",
+    legacy: bool = False,
 ) -> NDArray[np.float64]:
     """Where to take slices, counted in stored slices from the key slice.
 
@@ -69,21 +78,25 @@ def resample_positions(
         interval: Slice interval as stored, in mm; NaN or not positive means unknown.
         target: Wanted slice interval in mm.
         mode: ``thin`` resamples slices thinner than ``target``, ``always`` all.
+        legacy: Repeat the key slice where ``interval`` is NaN or negative, and round no offset.
 
     Returns:
         Offsets ``(num_slices,)``, ascending, 0 in the middle.
 
     Raises:
-        ValueError: If ``num_slices`` is even or < 1, ``target`` is not > 0, ``mode`` is unknown.
+        ValueError: If ``num_slices`` is even or < 1, ``target`` is not > 0, ``mode`` is unknown,
+            or ``legacy`` is set and ``interval`` 0.
 
     Example:
         >>> resample_positions(3, interval=0.8, target=2.0)
         array([-2.5,  0. ,  2.5])
     """
     check_resampling(num_slices, target, mode)
-    half = num_slices // 2
+    around = np.arange(num_slices, dtype=np.float64) - num_slices // 2
+    if legacy:
+        return around * _published_step(interval, target, mode)
     step = thickness_after(interval, target, mode) / interval if _is_known(interval) else 1.0
-    offsets = np.arange(-half, half + 1) * step
+    offsets = around * step
     nearest = np.rint(offsets)
     return np.where(np.abs(offsets - nearest) < OFFSET_TOLERANCE, nearest, offsets)
 
@@ -179,6 +192,7 @@ def load_volume(
     offsets: NDArray[np.float64],
     size: tuple[int, int] | None = None,
     skip_bad_neighbors: bool = False,
+    legacy: bool = False,
 ) -> Volume:
     """Load a stack of slices around the key slice; each file is decoded once.
 
@@ -189,6 +203,7 @@ def load_volume(
         offsets: ``(D,)`` of :func:`resample_positions`.
         size: ``(height, width)`` in px that slices must have; None: that of the key slice.
         skip_bad_neighbors: Whether an unreadable neighbor counts as one that is not stored.
+        legacy: Use its weights; what is not stored is the next slice towards the key slice.
 
     Returns:
         ``(H, W, D)`` float32 in HU, top to bottom as stored.
@@ -196,9 +211,9 @@ def load_volume(
     Raises:
         SliceError: As :func:`read_slice`. A missing neighbor is no error.
     """
-    stored = _StoredSlices(image_root, series, key_slice, size, skip_bad_neighbors)
+    stored = _StoredSlices(image_root, series, key_slice, size, skip_bad_neighbors, legacy)
     planes = []
-    for above, weight in zip(*interpolation_weights(offsets), strict=True):
+    for above, weight in zip(*interpolation_weights(offsets, legacy), strict=True):
         plane = stored[above]
         if weight > 0:
             plane = cv2.addWeighted(plane, 1 - weight, stored[above + 1], weight, 0)
@@ -217,9 +232,10 @@ class _StoredSlices:
         key_slice: int,
         size: tuple[int, int] | None,
         skip_bad: bool,
+        inward_only: bool,
     ) -> None:
         self.image_root, self.series, self.key_slice = image_root, series, key_slice
-        self.skip_bad = skip_bad
+        self.skip_bad, self.inward_only = skip_bad, inward_only
         self.key = read_slice(key_slice_path(image_root, series, key_slice), size)
         self.size = (self.key.shape[0], self.key.shape[1])
         self.cache: dict[int, Volume | None] = {0: self.key}
@@ -228,7 +244,8 @@ class _StoredSlices:
         """The slice at ``delta``, or the nearest stored one, ties towards the key slice."""
         outward = 1 if delta > 0 else -1
         for distance in range(abs(delta)):
-            for near in dict.fromkeys((delta - outward * distance, delta + outward * distance)):
+            steps = (distance,) if self.inward_only else dict.fromkeys((distance, -distance))
+            for near in (delta - outward * step for step in steps):
                 if near not in self.cache:
                     self.cache[near] = self._read(near)
                 plane = self.cache[near]
@@ -249,19 +266,34 @@ class _StoredSlices:
 
 
 def interpolation_weights(
-    offsets: NDArray[np.float64],
+    offsets: NDArray[np.float64], legacy: bool = False
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Split offsets for linear interpolation.
 
     Args:
         offsets: ``(D,)`` of :func:`resample_positions`.
+        legacy: Weigh the two slices about every offset as those about the first neighbor are
+            weighed: wrong from the second neighbor on.
 
     Returns:
         ``(D,)`` index of the stored slice at or above (towards the top) each offset, and ``(D,)``
         weight in [0, 1) of the next one below it; the former weighs ``1 - weight``.
     """
     above = np.floor(offsets)
-    return above.astype(np.int64), offsets - above
+    weights = offsets - above
+    if legacy and len(offsets) > 1:
+        first = weights[len(offsets) // 2 + 1]
+        weights = np.where(weights > 0, np.where(offsets > 0, first, 1 - first), 0.0)
+    return above.astype(np.int64), weights
+
+
+def _published_step(interval: float, target: float, mode: ResampleMode) -> float:
+    """Distance of the slices of the published loader, counted in stored ones."""
+    if interval == 0:
+        raise ValueError(f"slice_interval must not be 0 mm with legacy=True, got {interval}")
+    if not interval > 0:
+        return 0.0
+    return max(1.0, target / interval) if mode == "thin" else target / interval
 
 
 def _is_known(interval: float) -> bool:

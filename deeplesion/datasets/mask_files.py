@@ -28,7 +28,13 @@ from deeplesion.datasets.dl_info import (
 )
 from deeplesion.datasets.journal import Entry, Journal, journal_path, write_line
 from deeplesion.datasets.lesion_record import DataError, DLInfoError
-from deeplesion.datasets.masks import CONTEXT_PX, ITERATIONS, encode_mask, lesion_mask
+from deeplesion.datasets.masks import (
+    CONTEXT_PX,
+    ITERATIONS,
+    encode_mask,
+    lesion_mask,
+    published_gray,
+)
 from deeplesion.datasets.selection import Selection, select_key_slices
 from deeplesion.datasets.workers import process_map
 from deeplesion.io import write_json
@@ -52,6 +58,7 @@ class MaskJob:
         keep_noisy: make masks for rows marked ``Possibly_noisy`` too.
         on_error: ``skip`` drops and counts key slices that cannot be read or have malformed rows.
         overwrite: make the masks again where they are made already.
+        legacy: cut in the image that the published code cut in, as it did.
     """
 
     split: str
@@ -61,6 +68,7 @@ class MaskJob:
     keep_noisy: bool = False
     on_error: OnError = "raise"
     overwrite: bool = False
+    legacy: bool = False
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
@@ -104,8 +112,12 @@ class MaskSummary:
         )
 
 
-def mask_key_slice(key_slice: KeySlice, image_root: Path, seed: int, on_error: OnError) -> Entry:
+def mask_key_slice(
+    key_slice: KeySlice, image_root: Path, seed: int, on_error: OnError, legacy: bool = False
+) -> Entry:
     """Make the masks of all lesions of a key slice.
+
+    Each is cut in the slice as its own window (``DICOM_windows``) shows it, unless ``legacy``.
 
     Returns:
         ``file_name``, ``masks``, how many by ``grabcut`` and by ``ellipse``, and ``error``: None or
@@ -124,8 +136,8 @@ def mask_key_slice(key_slice: KeySlice, image_root: Path, seed: int, on_error: O
         hu = read_slice(path, first.image_size)
         for lesion in key_slice.lesions:
             row = lesion.row
-            gray = window_to_uint8(hu, lesion.window)
-            made = lesion_mask(gray, lesion.bbox, lesion.recist, seed=seed)
+            gray = published_gray(hu) if legacy else window_to_uint8(hu, lesion.window)
+            made = lesion_mask(gray, lesion.bbox, lesion.recist, seed=seed, legacy=legacy)
             entry["masks"].append({"bbox": list(lesion.bbox), **encode_mask(made.mask)})
             entry[made.source] += 1
     except (SliceError, cv2.error) as error:
@@ -221,7 +233,11 @@ def _process(
     if not key_slices:
         return
     work = partial(
-        mask_key_slice, image_root=find_image_root(root), seed=job.seed, on_error=job.on_error
+        mask_key_slice,
+        image_root=find_image_root(root),
+        seed=job.seed,
+        on_error=job.on_error,
+        legacy=job.legacy,
     )
     with (
         journal.append() as file,
@@ -237,7 +253,7 @@ def _process(
 def _settings(info: Path, job: MaskJob) -> Entry:
     """All that the masks depend on but the images."""
     return {
-        "source": "grabcut",
+        "source": "published grabcut" if job.legacy else "grabcut",
         "split": job.split,
         "keep_noisy": job.keep_noisy,
         "seed": job.seed,

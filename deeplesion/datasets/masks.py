@@ -24,6 +24,10 @@ ITERATIONS = 3
 CONTEXT_PX = 32
 """GrabCut looks this far beyond the box (or half the box's longer side, if that is farther)."""
 
+PUBLISHED_WINDOW = (-1024.0, 2050.0)
+PUBLISHED_OFFSET = -50.0
+"""The published masks were cut in what the published network sees, instead of a gray image."""
+
 _NO_RECT = (0, 0, 1, 1)
 """GrabCut wants a rectangle even where, as here, it starts from labels and does not look at it."""
 
@@ -65,19 +69,55 @@ def seeds(shape: tuple[int, int], bbox: Box, recist: ArrayLike) -> Mask:
     return labels
 
 
-def grabcut_mask(
-    image_u8: Mask, bbox: Box, recist: ArrayLike, iterations: int = ITERATIONS, seed: int = 0
-) -> Mask:
-    """Cut a lesion out of a grey image by GrabCut.
+def wrap_to_uint8(values: ArrayLike) -> Mask:
+    """Cast to 8 bit as C does on most machines: truncated towards 0, modulo 256, so -50 is 206.
 
-    Given the whole 8-bit slice this is what the published code computes, pixel for pixel.
+    Args:
+        values: any shape; finite.
+
+    Returns:
+        uint8 of the same shape.
+    """
+    # By way of integers: what a negative floating point number becomes depends on the machine.
+    return np.trunc(np.asarray(values, np.float64)).astype(np.int64).astype(np.uint8)
+
+
+def published_gray(hu: ArrayLike) -> Mask:
+    """The image that the published masks were cut in: ``legacy=True`` wants it.
+
+    The window -1024 to 2050 HU becomes -50 to 205, and negative numbers wrap around. So air and
+    lung, the darkest, come out brightest.
+
+    Args:
+        hu: ``(H, W)`` in HU.
+
+    Returns:
+        ``(H, W)`` uint8.
+    """
+    low, high = PUBLISHED_WINDOW
+    share = (np.asarray(hu, np.float64) - low) / (high - low)
+    return wrap_to_uint8(np.clip(share, 0, 1) * 255 + PUBLISHED_OFFSET)
+
+
+def grabcut_mask(
+    image_u8: Mask,
+    bbox: Box,
+    recist: ArrayLike,
+    iterations: int = ITERATIONS,
+    seed: int | None = 0,
+) -> Mask:
+    """Cut a lesion out of a gray image by GrabCut.
+
+    Given the whole of :func:`published_gray` this is what the published code computes, pixel for
+    pixel.
 
     Args:
         image_u8: ``(H, W)`` uint8.
         bbox: see :func:`seeds`.
         recist: see :func:`seeds`.
         iterations: rounds of GrabCut.
-        seed: for OpenCV's random numbers, by which GrabCut starts its clusters.
+        seed: for OpenCV's random numbers, by which GrabCut starts its clusters; None goes on with
+            those of the call before.
 
     Returns:
         ``(H, W)`` uint8 of 0 and 1; all 0 where a box over the whole image leaves no
@@ -94,7 +134,8 @@ def grabcut_mask(
     # GrabCut takes three channels only.
     color = np.repeat(image_u8[:, :, None], 3, axis=2)
     background, foreground = np.zeros((1, 65)), np.zeros((1, 65))
-    cv2.setRNGSeed(seed)
+    if seed is not None:
+        cv2.setRNGSeed(seed)
     cv2.grabCut(color, labels, _NO_RECT, background, foreground, iterations, cv2.GC_INIT_WITH_MASK)
     return ((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)).astype(np.uint8)
 
@@ -137,7 +178,12 @@ def surroundings(shape: tuple[int, int], bbox: Box) -> tuple[slice, slice]:
 
 
 def lesion_mask(
-    image_u8: Mask, bbox: Box, recist: ArrayLike, iterations: int = ITERATIONS, seed: int = 0
+    image_u8: Mask,
+    bbox: Box,
+    recist: ArrayLike,
+    iterations: int = ITERATIONS,
+    seed: int | None = 0,
+    legacy: bool = False,
 ) -> LesionMask:
     """GrabCut on a lesion's surroundings, or the RECIST ellipse where that gives nothing.
 
@@ -149,7 +195,17 @@ def lesion_mask(
         recist: see :func:`seeds`.
         iterations: rounds of GrabCut.
         seed: see :func:`grabcut_mask`.
+        legacy: GrabCut on the whole image as the published code did, its masks where
+            ``image_u8`` is :func:`published_gray`: end points truncated, and no ellipse but where
+            that code failed, for want of background.
     """
+    if legacy:
+        cut = grabcut_mask(
+            image_u8, np.asarray(bbox, np.float32).tolist(), recist, iterations, seed
+        )
+        if cut.any():
+            return LesionMask(cut, "grabcut")
+        return LesionMask(recist_ellipse(_shape(image_u8), recist), "ellipse")
     rows, columns = surroundings(_shape(image_u8), bbox)
     crop = image_u8[rows, columns]
     left, top = columns.start, rows.start

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import pickle
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,8 @@ from alignshift.operators import SliceConv
 # Counts batches, means nothing for the result, and old files lack it.
 IGNORED_SUFFIX = "num_batches_tracked"
 SHOWN_NAMES = 3
+# Settings of operators that change what is kept for backward and no result.
+MEMORY_SETTINGS = {"inplace"}
 NUMPY_SCALARS = (np.float32, np.float64, np.int32, np.int64, np.uint32, np.bool_)
 
 
@@ -154,10 +155,9 @@ def describe_operators(model: nn.Module) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for module in model.modules():
         if isinstance(module, SliceConv) and type(module) is not SliceConv:
-            arguments = inspect.signature(type(module)).parameters.values()
-            names = [a.name for a in arguments if a.kind is a.KEYWORD_ONLY]
-            settings = {name: getattr(module, name) for name in names if hasattr(module, name)}
-            found.setdefault(type(module).__name__, settings)
+            names = set(module.setting_names()) - MEMORY_SETTINGS
+            settings = {name: getattr(module, name) for name in sorted(names)}
+            found.setdefault(module.operator_name(), settings)
     return found
 
 

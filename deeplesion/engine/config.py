@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmdet.registry import MODELS
 from mmengine.config import Config
 
-from alignshift.operators import OPERATORS
+from deeplesion.engine.network_config import check_backbone, network_slices
 
-NETWORK_PARTS = ("backbone", "neck")
 DATALOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 DATA_ROOT_VARIABLE = "DEEPLESION_ROOT"
 DATA_ROOT_REMEDY = (
@@ -38,8 +36,9 @@ def load_config(path: str, options: dict[str, Any] | None, data_root: str | None
         The config.
 
     Raises:
-        UsageError: There is no such file, its backbone or operator is not known, its parts
-            differ in ``num_slices``, or ``DEEPLESION_ROOT`` is empty.
+        UsageError: There is no such file, its backbone or operator is not known, the operator
+            does not take its settings, its parts differ in ``num_slices``, or
+            ``DEEPLESION_ROOT`` is empty.
     """
     if not Path(path).is_file():
         raise UsageError(f"config {path} does not exist: the configs are in configs/")
@@ -55,7 +54,10 @@ def load_config(path: str, options: dict[str, Any] | None, data_root: str | None
     if data_root is not None:
         set_data_root(cfg, data_root)
     settle_workers(cfg)
-    check_backbone(cfg)
+    try:
+        check_backbone((cfg.get("model") or {}).get("backbone") or {})
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     check_num_slices(cfg)
     return cfg
 
@@ -70,30 +72,6 @@ def settle_workers(cfg: Config) -> None:
         loader = cfg.get(name) or {}
         if loader.get("num_workers") == 0:
             loader["persistent_workers"] = False
-
-
-def check_backbone(cfg: Config) -> None:
-    """Fail early, in one line, where the backbone or its operator is not known.
-
-    Args:
-        cfg: The config.
-
-    Raises:
-        UsageError: It is not; those there are are listed.
-    """
-    backbone = (cfg.get("model") or {}).get("backbone") or {}
-    name, operator = backbone.get("type"), backbone.get("operator")
-    if isinstance(name, str) and MODELS.get(name) is None:
-        ours = sorted(known for known in MODELS.module_dict if known.startswith("DenseNet"))
-        raise UsageError(
-            f"model.backbone.type must be a registered backbone, got {name!r}: {', '.join(ours)} "
-            f"(operators: {', '.join(sorted(OPERATORS))}) or one of mmdetection's"
-        )
-    if isinstance(operator, str) and operator not in OPERATORS:
-        raise UsageError(
-            f"model.backbone.operator must be one of {', '.join(sorted(OPERATORS))}, "
-            f"got {operator!r}"
-        )
 
 
 def innermost(dataset: dict | None) -> list[dict]:
@@ -243,12 +221,7 @@ def check_num_slices(cfg: Config) -> None:
         for index, step in enumerate(dataset.get("pipeline", [])):
             if step["type"] == "LoadCTSlices":
                 found[f"{loader}.dataset.pipeline.{index}"] = step.get("num_slices")
-    # In 2.5D the slices are channels, and the neck gets a stack of one.
-    model = cfg.get("model") or {}
-    in_channels = (model.get("backbone") or {}).get("type") == "DenseNetCustomTrunc"
-    for part in NETWORK_PARTS[:1] if in_channels else NETWORK_PARTS:
-        if isinstance(model.get(part), dict) and "num_slices" in model[part]:
-            found[f"model.{part}"] = model[part]["num_slices"]
+    found |= network_slices(cfg.get("model") or {})
     if len(set(found.values())) > 1 or any(n is None or n % 2 == 0 for n in found.values()):
         places = ", ".join(f"{place}.num_slices={number}" for place, number in found.items())
         raise UsageError(f"num_slices must be odd and the same everywhere, got {places}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any
 
 from mmengine.logging import MMLogger
@@ -19,6 +21,7 @@ from deeplesion.engine.checkpoint import (
     operators_differ,
     read_checkpoint,
 )
+from deeplesion.engine.pretrained import describe_load, fit_detector_weights
 
 # mmengine's checkpoint hook warns of mmengine's own use of deprecated names; no user can act on it.
 UPSTREAM_NOTICES = (
@@ -41,7 +44,8 @@ class CTRunner(Runner):
     mmengine either unpickles whatever is in a file (0.10.12 falls back to it) or cannot read its
     own training checkpoints on today's PyTorch (0.10.7), and takes any checkpoint for any model.
     Here a checkpoint to test or to resume must have exactly the weights of the model, and the
-    3D-context operators that it was trained with; one to fine-tune must fit in part.
+    3D-context operators that it was trained with; one to fine-tune must fit in part, and may be one
+    of a 2D detector.
     """
 
     # Whether a checkpoint must have exactly the model's weights.
@@ -103,35 +107,57 @@ class CTRunner(Runner):
             )
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         revise_keys = revise_keys or [(r"^module\.", "")]
-        self._check_fit(filename, checkpoint, revise_keys, strict or self._must_fit)
-        _load_checkpoint_to_model(self._bare_model(), checkpoint, strict, "current", revise_keys)
+        if strict or self._must_fit:
+            self._check_fit(filename, checkpoint, revise_keys)
+            model = self._bare_model()
+            _load_checkpoint_to_model(model, checkpoint, strict, "current", revise_keys)
+            self.logger.info(f"Load checkpoint from {filename}")
+        else:
+            self._load_what_fits(filename, checkpoint, revise_keys)
         self._has_loaded = True
-        self.logger.info(f"Load checkpoint from {filename}")
         return checkpoint
 
     def _bare_model(self) -> nn.Module:
         return self.model.module if is_model_wrapper(self.model) else self.model
 
-    def _check_fit(
-        self, filename: str, checkpoint: dict, revise_keys: list, must_fit: bool
-    ) -> None:
-        weights = checkpoint["state_dict"]
-        for pattern, replacement in revise_keys:
-            weights = {re.sub(pattern, replacement, key): w for key, w in weights.items()}
+    def _load_what_fits(self, filename: str, checkpoint: dict, revise_keys: list) -> None:
+        weights = _revised(checkpoint["state_dict"], revise_keys)
+        report = fit_detector_weights(self._bare_model(), weights)
+        if not report.loaded:
+            raise _nothing_fits(filename, weights, self._bare_model().state_dict())
+        self.logger.info(f"Load checkpoint from {filename}: {describe_load(report)}")
+
+    def _check_fit(self, filename: str, checkpoint: dict, revise_keys: list) -> None:
+        weights = _revised(checkpoint["state_dict"], revise_keys)
         own = self._bare_model().state_dict()
         fit = compare_weights(own, weights)
-        failed = f"checkpoint {filename} does not fit the config: "
         if not fit.fitting:
-            raise CheckpointError(
-                f"{failed}none of its {len(weights)} weights has the name and shape of one of the "
-                f"model's {len(own)}"
-            )
-        if not must_fit:
-            return
+            raise _nothing_fits(filename, weights, own)
         if not fit.complete:
-            raise CheckpointError(f"{failed}of the model's {len(own)} weights {fit}")
+            raise CheckpointError(f"{_failed(filename)}of the model's {len(own)} weights {fit}")
         recorded = checkpoint.get("meta", {}).get("operators")
         if recorded is not None and (
             difference := operators_differ(recorded, describe_operators(self._bare_model()))
         ):
-            raise CheckpointError(f"{failed}{difference}")
+            raise CheckpointError(f"{_failed(filename)}{difference}")
+
+
+def _failed(filename: str) -> str:
+    return f"checkpoint {filename} does not fit the config: "
+
+
+def _nothing_fits(filename: str, weights: Mapping, own: Mapping) -> CheckpointError:
+    return CheckpointError(
+        f"{_failed(filename)}none of its {len(weights)} weights has the name and shape of one of "
+        f"the model's {len(own)}"
+    )
+
+
+def _revised(state_dict: Mapping[str, Any], revise_keys: list) -> Mapping[str, Any]:
+    """The state dict under names as mmengine revises them, with its metadata."""
+    revised = OrderedDict(state_dict)
+    for pattern, replacement in revise_keys:
+        revised = OrderedDict((re.sub(pattern, replacement, n), w) for n, w in revised.items())
+    # mmengine, too, leaves the paths in there alone.
+    revised._metadata = getattr(state_dict, "_metadata", {})  # type: ignore[attr-defined]
+    return revised

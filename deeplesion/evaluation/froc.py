@@ -8,8 +8,9 @@ A box *reaches* a lesion where their boxes overlap by an intersection over union
 * one that reaches only lesions hit already is neither hit nor false positive.
 
 Each box is a point of the curve: sensitivity = lesions hit / all lesions, and false positives per
-image = false positives / all images. Boxes of equal score are taken in the order given, image by
-image, as the published scorer takes them. K. Yan et al., "DeepLesion", J. Med. Imaging 5(3), 2018.
+image = false positives / all images. Boxes of equal score are taken from the last given to the
+first, as the published scorer takes them where its sort is stable: it reverses an ascending order.
+K. Yan et al., "DeepLesion", J. Med. Imaging 5(3), 2018.
 
 Matching (:mod:`deeplesion.evaluation.matching`) stands apart from counting
 (:func:`curve_from_matches`), so that many curves, of strata or of resampled images, come from one
@@ -83,7 +84,9 @@ def sensitivity_at(
     """Sensitivity at given numbers of false positives per image, by linear interpolation.
 
     Where several points have the same number of false positives the last, of the highest
-    sensitivity, counts. Before the curve's start sensitivity is 0, beyond its end it stays.
+    sensitivity, counts; from there the curve leads to the first point of the next number. As that
+    point is a false positive, which hits nothing, curves of :func:`froc_curve` are staircases.
+    Before the curve's start sensitivity is 0, beyond its end it stays.
 
     Args:
         sensitivity: ``(P,)`` of a curve.
@@ -107,9 +110,12 @@ def sensitivity_at(
     if (falls := np.flatnonzero(x[1:] < x[:-1])).size:
         before, after = x[falls[0]], x[falls[0] + 1]
         raise ValueError(f"fps_per_image must not fall, got {before} and then {after}")
-    last = _last_of_equal(x)
+    before = np.maximum(np.searchsorted(x, wanted, side="right") - 1, 0)
+    after = np.minimum(before + 1, len(x) - 1)
+    width = x[after] - x[before]
+    share = np.divide(wanted - x[before], width, out=np.zeros_like(width), where=width > 0)
     start = np.nan if np.isnan(y[0]) else 0.0
-    return np.interp(wanted, x[last], y[last], left=start)
+    return np.where(wanted < x[0], start, y[before] + share * (y[after] - y[before]))
 
 
 def mean_sensitivity(curve: FROCCurve, fps: Sequence[float] = MEAN_FPS) -> float:
@@ -161,14 +167,17 @@ def curve_corners(curve: FROCCurve) -> FROCCurve:
     Returns:
         The same curve in at most about two points for each lesion hit.
     """
-    last = _last_of_equal(curve.fps_per_image)
-    y = curve.sensitivity[last]
-    turns = np.ones(len(y), dtype=np.bool_)
-    same = (y[1:] == y[:-1]) | np.isnan(y[1:])
-    turns[1:-1] = ~(same[:-1] & same[1:])
-    return FROCCurve(*(values[last][turns] for values in curve))
+    upright, level = _steps(curve)
+    moves = np.ones(len(curve.thresholds), dtype=np.bool_)
+    moves[:-1] = ~(upright & level)
+    curve = FROCCurve(*(values[moves] for values in curve))
+    upright, level = _steps(curve)
+    turns = np.ones(len(curve.thresholds), dtype=np.bool_)
+    turns[1:-1] = ~((upright[:-1] & upright[1:]) | (level[:-1] & level[1:]))
+    return FROCCurve(*(values[turns] for values in curve))
 
 
-def _last_of_equal(values: Floats) -> Bools:
-    """Marks the last of each run of equal values."""
-    return np.append(values[1:] != values[:-1], np.ones(min(1, len(values)), dtype=np.bool_))
+def _steps(curve: FROCCurve) -> tuple[Bools, Bools]:
+    """Which steps between points go straight up, and which do not go up; both: nowhere."""
+    x, y = curve.fps_per_image, curve.sensitivity
+    return x[1:] == x[:-1], (y[1:] == y[:-1]) | np.isnan(y[1:])

@@ -25,7 +25,7 @@ class Matches(NamedTuple):
     """What n boxes, by descending score, do to m lesions.
 
     Attributes:
-        scores: ``(n,)`` descending.
+        scores: ``(n,)`` descending; of equal ones the box given last comes first.
         false_positive: ``(n,)`` whether the box reaches no lesion.
         image: ``(n,)`` index of the box's image.
         first_hit: ``(m,)`` index into ``scores`` of the first box that reaches the lesion, or
@@ -50,7 +50,9 @@ def match_detections(
     Time and memory go with the pairs of a box and a lesion of the same image.
 
     Args:
-        detections: For each image ``(n, 5)``: x1, y1, x2, y2 in px and score. May be empty.
+        detections: For each image ``(n, 5)``: x1, y1, x2, y2 in px and score. May be empty. A box
+            that is inside out (``x2 <= x1 - 1``, or in y) reaches nothing, as decoders of the old
+            convention may give them.
         ground_truths: For each image ``(m, 4)``: x1, y1, x2, y2 of its lesions. May be empty.
         iou_threshold: Least IoU at which a box reaches a lesion.
 
@@ -59,8 +61,8 @@ def match_detections(
 
     Raises:
         ValueError: If the lists differ in length, an array has another shape, a score is NaN, a
-            coordinate is not finite, ``x2 < x1`` or ``y2 < y1`` (the image is named), or
-            ``iou_threshold`` is not in (0, 1].
+            coordinate is not finite, a lesion has ``x2 < x1`` or ``y2 < y1`` (the image is named),
+            or ``iou_threshold`` is not in (0, 1].
     """
     if len(detections) != len(ground_truths):
         raise ValueError(
@@ -71,7 +73,7 @@ def match_detections(
         raise ValueError(f"iou_threshold must be in (0, 1], got {iou_threshold}")
     boxes, box_counts = _flatten(detections, 5, "detections")
     lesions, lesion_counts = _flatten(ground_truths, 4, "ground_truths")
-    by_score = np.argsort(-boxes[:, 4], kind="stable")
+    by_score = np.argsort(boxes[:, 4], kind="stable")[::-1]
     rank = np.empty_like(by_score)
     rank[by_score] = np.arange(len(boxes))
 
@@ -125,8 +127,8 @@ def paired_iou(first: ArrayLike, second: ArrayLike) -> Floats:
     """IoU of boxes row by row, widths counted as ``x2 - x1 + 1``.
 
     Args:
-        first: ``(P, 4)`` x1, y1, x2, y2 in px, ``x1 <= x2`` and ``y1 <= y2``.
-        second: ``(P, 4)`` likewise.
+        first: ``(P, 4)`` x1, y1, x2, y2 in px; boxes that are inside out overlap nothing.
+        second: ``(P, 4)`` x1, y1, x2, y2 in px, ``x1 <= x2`` and ``y1 <= y2``.
 
     Returns:
         ``(P,)`` in [0, 1].
@@ -136,7 +138,7 @@ def paired_iou(first: ArrayLike, second: ArrayLike) -> Floats:
     width = np.minimum(ax2, bx2) - np.maximum(ax1, bx1) + PIXEL
     height = np.minimum(ay2, by2) - np.maximum(ay1, by1) + PIXEL
     shared = np.maximum(width, 0) * np.maximum(height, 0)
-    area_a = (ax2 - ax1 + PIXEL) * (ay2 - ay1 + PIXEL)
+    area_a = np.maximum(ax2 - ax1 + PIXEL, 0) * np.maximum(ay2 - ay1 + PIXEL, 0)
     area_b = (bx2 - bx1 + PIXEL) * (by2 - by1 + PIXEL)
     return shared / (area_a + area_b - shared)
 
@@ -168,9 +170,10 @@ def _flatten(per_image: Sequence[Any], columns: int, name: str) -> tuple[Floats,
     counts = np.array([len(rows) if rows.size else 0 for rows in arrays], dtype=np.int64)
     filled = [rows for rows in arrays if rows.size]
     flat = np.concatenate(filled or [np.empty((0, columns))]).astype(np.float64)
+    inside_out = (flat[:, 2:4] < flat[:, :2]) & (name == "ground_truths")
     for wrong, complaint in (
         (~np.isfinite(flat[:, :4]), "box must be finite"),
-        (flat[:, 2:4] < flat[:, :2], "box must have x1 <= x2 and y1 <= y2"),
+        (inside_out, "box must have x1 <= x2 and y1 <= y2"),
         (np.isnan(flat[:, 4:]), "score must not be NaN"),
     ):
         if wrong.any():

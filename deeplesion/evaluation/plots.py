@@ -84,10 +84,12 @@ def _draw(axes: Axes, name: str, curve: FROCCurve, color: str, marker: str, orde
     corners = curve_corners(curve)
     low, high = FPS_RANGE
     end = min(float(corners.fps_per_image[-1]), high) if len(corners.fps_per_image) else 0.0
-    inside = corners.fps_per_image[(corners.fps_per_image > low) & (corners.fps_per_image < end)]
-    x = np.concatenate([[low], inside, [max(end, low)]])
+    inside = (corners.fps_per_image > low) & (corners.fps_per_image <= end)
+    ends = np.array([low, max(end, low)])
+    first, last = sensitivity_at(curve.sensitivity, curve.fps_per_image, ends)
+    x = np.concatenate([ends[:1], corners.fps_per_image[inside], ends[1:]])
+    y = np.concatenate([[first], corners.sensitivity[inside], [last]])
     style: dict[str, Any] = {"color": color, "zorder": 2 + order, "clip_on": False}
-    y = sensitivity_at(curve.sensitivity, curve.fps_per_image, x)
     axes.plot(x, y, linewidth=1.8, solid_joinstyle="round", **style)
     axes.plot([x[-1], high], [y[-1], y[-1]], linestyle=":", linewidth=1.4, **style)
     marks = sensitivity_at(curve.sensitivity, curve.fps_per_image, REPORT_FPS)

@@ -6,51 +6,16 @@ import copy
 from typing import Any
 
 from mmdet.registry import MODELS
-from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from alignshift.models.densenet import TruncatedDenseNet3d
-from alignshift.weights import load_2d_weights, read_state_dict
-from deeplesion.engine.checkpoint import read_checkpoint
-from deeplesion.models.inputs import CTInputs
-
-TORCHVISION_PREFIX = "torchvision://"
-
-
-def resolve_checkpoint(checkpoint: str) -> str:
-    """Turn ``torchvision://densenet121`` into the URL of torchvision's default weights.
-
-    Args:
-        checkpoint: A local file, a URL, or ``torchvision://`` and the name of a model.
-
-    Returns:
-        A local file or a URL.
-    """
-    if not checkpoint.startswith(TORCHVISION_PREFIX):
-        return checkpoint
-    from torchvision.models import get_model_weights
-
-    return get_model_weights(checkpoint.removeprefix(TORCHVISION_PREFIX)).DEFAULT.url
-
-
-def read_weights(source: str) -> dict[str, Any]:
-    """Read the weights of a URL or a local file, which may be a training checkpoint of mmengine.
-
-    Args:
-        source: A local file or a URL.
-
-    Returns:
-        A state dict.
-    """
-    if source.startswith(("http://", "https://")):
-        return read_state_dict(source)
-    weights = read_checkpoint(source)["state_dict"]
-    return weights["model"] if isinstance(weights.get("model"), dict) else weights
+from alignshift import models as native
+from deeplesion.models.inputs import CTInputs, check_num_slices
+from deeplesion.models.pretrained import is_pretrained, load_pretrained
 
 
 @MODELS.register_module()
-class DenseNetTrunc3d(TruncatedDenseNet3d, BaseModule):
+class DenseNetTrunc3d(native.TruncatedDenseNet3d, BaseModule):
     """Truncated DenseNet over a stack of slices, with any operator.
 
     Parameters keep the names of torchvision's ``densenet121().features``. With
@@ -60,37 +25,40 @@ class DenseNetTrunc3d(TruncatedDenseNet3d, BaseModule):
     Args:
         norm_eval: Keep batch norms in evaluation mode while training.
         init_cfg: One initialization, as in every mmdetection backbone.
-        **kwargs: See :class:`alignshift.models.densenet.TruncatedDenseNet3d`.
+        in_channels: Channels of the input, one for CT.
+        **kwargs: See :class:`alignshift.models.TruncatedDenseNet3d`; there is no ``num_classes``.
 
     Raises:
-        TypeError: ``init_cfg`` is a list of initializations.
+        TypeError: ``init_cfg`` is a list of initializations, or ``num_classes`` is given.
     """
 
     def __init__(
-        self, norm_eval: bool = False, init_cfg: dict | None = None, **kwargs: Any
+        self,
+        norm_eval: bool = False,
+        init_cfg: dict | None = None,
+        in_channels: int = 1,
+        **kwargs: Any,
     ) -> None:
         if not isinstance(init_cfg, dict | None):
             raise TypeError(
                 f"init_cfg of {type(self).__name__} must be one dict or None, "
                 f"got a {type(init_cfg).__name__}"
             )
-        super().__init__(**kwargs)
+        if kwargs.get("num_classes") is not None:
+            raise TypeError(
+                f"{type(self).__name__} is a backbone and must not have num_classes, got "
+                f"{kwargs['num_classes']}: give it to the heads of the detector"
+            )
+        super().__init__(in_channels=in_channels, **kwargs)
         self.norm_eval = norm_eval
         self.init_cfg = copy.deepcopy(init_cfg)
 
     def init_weights(self) -> None:
         """Load pretrained 2D weights if ``init_cfg`` names some."""
-        if not self.init_cfg or self.init_cfg.get("type") != "Pretrained":
+        if self.init_cfg is None or not is_pretrained(self.init_cfg):
             super().init_weights()
             return
-        checkpoint = self.init_cfg["checkpoint"]
-        try:
-            weights = read_weights(resolve_checkpoint(checkpoint))
-        except ConnectionError as error:
-            without = "--cfg-options model.backbone.init_cfg=None"
-            raise ConnectionError(f"{error}; or train without: {without}") from error
-        report = load_2d_weights(self, weights)
-        print_log(f"weights from {checkpoint}: {report}", logger="current")
+        load_pretrained(self, self.init_cfg["checkpoint"])
         self._is_init = True
 
     def train(self, mode: bool = True) -> DenseNetTrunc3d:
@@ -111,56 +79,30 @@ class DenseNetTrunc3d(TruncatedDenseNet3d, BaseModule):
         Returns:
             Maps ``(N, C, D, H / s, W / s)`` at strides s = 4, 8, 16.
         """
-        return tuple(super().forward(inputs.volume, inputs.thickness))
+        return tuple(self.forward_features(inputs.volume, inputs.thickness))
 
 
 @MODELS.register_module()
-class DenseNetCustomTrunc3dAlign(DenseNetTrunc3d):
+class DenseNetCustomTrunc3dAlign(DenseNetTrunc3d, native.DenseNetCustomTrunc3dAlign):
     """Truncated DenseNet with AlignShift (arXiv 2005.01969).
 
-    Args:
-        n_fold: One n-th of the channels comes from either neighboring slice.
-        ref_thickness: Thickness in mm up to which channels are shifted fully.
-        shift_padding_zero: Zeros beyond the open ends instead of the edge slice repeated.
-        inplace: Shift again in backward instead of keeping the shifted copy: less memory, the
-            same result, some percent more time.
-        **kwargs: See :class:`DenseNetTrunc3d`.
+    Takes the arguments of :class:`DenseNetTrunc3d`, and ``n_fold``, ``ref_thickness``,
+    ``shift_padding_zero`` and ``inplace`` of
+    :class:`alignshift.models.DenseNetCustomTrunc3dAlign`.
     """
-
-    def __init__(
-        self,
-        n_fold: int = 8,
-        ref_thickness: float = 2.0,
-        shift_padding_zero: bool = False,
-        inplace: bool = True,
-        **kwargs: Any,
-    ) -> None:
-        operator_kwargs = {
-            "n_fold": n_fold,
-            "inplace": inplace,
-            "ref_thickness": ref_thickness,
-            "shift_padding_zero": shift_padding_zero,
-        }
-        super().__init__(operator="AlignShiftConv", operator_kwargs=operator_kwargs, **kwargs)
 
 
 @MODELS.register_module()
-class DenseNetCustomTrunc3dTSM(DenseNetTrunc3d):
+class DenseNetCustomTrunc3dTSM(DenseNetTrunc3d, native.DenseNetCustomTrunc3dTSM):
     """Truncated DenseNet with the temporal shift module (arXiv 1811.08383).
 
-    Args:
-        n_fold: One n-th of the channels comes from either neighboring slice.
-        inplace: As in :class:`DenseNetCustomTrunc3dAlign`.
-        **kwargs: See :class:`DenseNetTrunc3d`.
+    Takes the arguments of :class:`DenseNetTrunc3d`, and ``n_fold`` and ``inplace`` of
+    :class:`alignshift.models.DenseNetCustomTrunc3dTSM`.
     """
-
-    def __init__(self, n_fold: int = 8, inplace: bool = True, **kwargs: Any) -> None:
-        operator_kwargs = {"n_fold": n_fold, "inplace": inplace}
-        super().__init__(operator="TSMConv", operator_kwargs=operator_kwargs, **kwargs)
 
 
 @MODELS.register_module()
-class DenseNetCustomTrunc3dA3D(DenseNetTrunc3d):
+class DenseNetCustomTrunc3dA3D(DenseNetTrunc3d, native.DenseNetCustomTrunc3dA3D):
     """Truncated DenseNet with asymmetric 3D context fusion (arXiv 2109.08684).
 
     Args:
@@ -169,7 +111,7 @@ class DenseNetCustomTrunc3dA3D(DenseNetTrunc3d):
     """
 
     def __init__(self, num_slices: int = 3, **kwargs: Any) -> None:
-        super().__init__(operator="A3DConv", operator_kwargs={"dimension": num_slices}, **kwargs)
+        super().__init__(num_slices=num_slices, **kwargs)
 
 
 @MODELS.register_module()
@@ -197,9 +139,5 @@ class DenseNetCustomTrunc(DenseNetTrunc3d):
         Raises:
             ValueError: The stack does not have ``num_slices`` slices.
         """
-        if inputs.volume.shape[2] != self.num_slices:
-            raise ValueError(
-                f"volume must have {self.num_slices} slices (num_slices of the backbone), "
-                f"got {inputs.volume.shape[2]}: set the same num_slices in LoadCTSlices"
-            )
+        check_num_slices(inputs.volume, self.num_slices, "backbone")
         return super().forward(CTInputs(inputs.volume.transpose(1, 2), inputs.thickness))

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from mmdet.models.data_preprocessors import DetDataPreprocessor
 from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
 
 from deeplesion.models.inputs import CTInputs
 
@@ -58,12 +59,15 @@ class CTDataPreprocessor(DetDataPreprocessor):
             ``inputs``, a :class:`CTInputs`, and ``data_samples``.
 
         Raises:
-            ValueError: A sample has no thickness, or the stacks differ in their number of slices.
+            ValueError: A sample has no thickness, or in training a negative one, or the stacks
+                differ in their number of slices.
         """
         check_same_depth(data["inputs"])
         data = super().forward(data, training)
         slices = data["inputs"]
         thickness = self._thickness(data["data_samples"], len(slices))
+        if training:
+            check_not_negative(thickness, data["data_samples"])
         volume = slices.unsqueeze(1)
         return {
             "inputs": CTInputs(volume, thickness.to(volume.device)),
@@ -78,9 +82,33 @@ class CTDataPreprocessor(DetDataPreprocessor):
             raise ValueError(f"data_samples is None, so thickness is unknown: {THICKNESS_REMEDY}")
         for index, sample in enumerate(data_samples):
             if sample.metainfo.get("thickness") is None:
-                name = sample.metainfo.get("img_path", f"number {index} of the batch")
+                name = sample_name(sample, index)
                 raise ValueError(f"sample {name} has no thickness: {THICKNESS_REMEDY}")
         return torch.tensor([float(s.metainfo["thickness"]) for s in data_samples])
+
+
+def sample_name(sample: DetDataSample, index: int) -> str:
+    """What to call a sample in a message: its file, or else its place in the batch."""
+    return sample.metainfo.get("img_path", f"number {index} of the batch")
+
+
+def check_not_negative(thickness: torch.Tensor, data_samples: list) -> None:
+    """Refuse to learn from a thickness that cannot be: it would pass for an unknown one.
+
+    Args:
+        thickness: ``(N,)`` in mm; NaN and 0 are unknown.
+        data_samples: The samples, for the message.
+
+    Raises:
+        ValueError: One is negative.
+    """
+    negative = (thickness < 0).nonzero().flatten().tolist()
+    if negative:
+        index = negative[0]
+        raise ValueError(
+            f"thickness must be > 0 mm, or NaN where it is unknown, got {thickness[index]:g} mm in "
+            f"sample {sample_name(data_samples[index], index)}: correct its row of DL_info.csv"
+        )
 
 
 def check_same_depth(inputs: list[torch.Tensor] | torch.Tensor) -> None:

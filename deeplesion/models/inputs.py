@@ -20,3 +20,21 @@ class CTInputs(NamedTuple):
 
     volume: Tensor
     thickness: Tensor
+
+
+def check_num_slices(volume: Tensor, num_slices: int, part: str) -> None:
+    """Check that a stack is as deep as a network was built for.
+
+    Args:
+        volume: ``(N, C, D, H, W)``.
+        num_slices: What D should be.
+        part: What of the model wants it, for the message.
+
+    Raises:
+        ValueError: D is another.
+    """
+    if volume.shape[2] != num_slices:
+        raise ValueError(
+            f"volume must have {num_slices} slices (num_slices of the {part}), "
+            f"got {volume.shape[2]}: set the same num_slices in LoadCTSlices"
+        )

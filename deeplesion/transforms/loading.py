@@ -36,6 +36,10 @@ class LoadCTSlices(BaseTransform):
         slice_interval: Distance of slices in mm to which the stack is resampled.
         interpolate: ``thin`` resamples slices thinner than ``slice_interval`` and leaves others
             as stored (AlignShift); ``always`` resamples all (A3D, TSM).
+        legacy: Whether to load as the published code did, for networks trained with it: every
+            neighbor between stored slices takes the first one's interpolation weight, an interval
+            that is NaN or negative repeats the key slice, a neighbor that is not stored is the
+            next one towards the key slice, and ``thickness`` is the interval as stored.
 
     Raises:
         ValueError: If ``num_slices`` is even, ``slice_interval`` not positive, or ``interpolate``
@@ -47,11 +51,13 @@ class LoadCTSlices(BaseTransform):
         num_slices: int = 3,
         slice_interval: float = 2.0,
         interpolate: ResampleMode = "thin",
+        legacy: bool = False,
     ) -> None:
         check_resampling(num_slices, slice_interval, interpolate)
         self.num_slices = num_slices
         self.slice_interval = float(slice_interval)
         self.interpolate: ResampleMode = interpolate
+        self.legacy = legacy
 
     def transform(self, results: dict) -> dict:
         """Load the stack.
@@ -59,6 +65,7 @@ class LoadCTSlices(BaseTransform):
         Raises:
             SliceError: If the key slice is missing, or a slice is truncated, not 16-bit, or of
                 another size than the CSV says; it names file and row.
+            ValueError: If ``legacy`` is set and the slice interval is 0.
         """
         stored, wanted, mode = results["slice_interval"], self.slice_interval, self.interpolate
         stored = math.nan if stored is None else float(stored)
@@ -68,9 +75,10 @@ class LoadCTSlices(BaseTransform):
                 results["image_root"],
                 results["series"],
                 results["key_slice"],
-                resample_positions(self.num_slices, stored, wanted, mode),
+                resample_positions(self.num_slices, stored, wanted, mode, self.legacy),
                 size,
                 results.get("skip_bad_neighbors", False),
+                self.legacy,
             )
         except SliceError as error:
             row = results.get("row")
@@ -80,14 +88,15 @@ class LoadCTSlices(BaseTransform):
         results["img_shape"] = results["ori_shape"] = volume.shape[:2]
         # Nothing is resized yet; mmdetection's heads ask for it even where no Resize follows.
         results["scale_factor"] = (1.0, 1.0)
-        results["thickness"] = thickness_after(stored, wanted, mode)
+        results["thickness"] = thickness_after(stored, wanted, mode, self.legacy)
         results["num_slices"] = self.num_slices
         return results
 
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}(num_slices={self.num_slices}, "
-            f"slice_interval={self.slice_interval}, interpolate={self.interpolate!r})"
+            f"slice_interval={self.slice_interval}, interpolate={self.interpolate!r}, "
+            f"legacy={self.legacy})"
         )
 
 

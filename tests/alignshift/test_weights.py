@@ -13,6 +13,7 @@ import torchvision
 from torch import Tensor, nn
 
 from alignshift import SliceConv, TruncatedDenseNet3d, load_2d_weights, read_state_dict
+from alignshift.weights import adapt_input_channels
 
 State = dict[str, Tensor]
 
@@ -86,6 +87,29 @@ def test_a_grey_image_gives_the_response_of_its_rgb_copy(densenet121: State) -> 
         torch.testing.assert_close(actual[:, :, 0], expected)
 
 
+@pytest.mark.parametrize("channels", [1, 2, 4, 7])
+def test_adapted_channels_are_alike_and_keep_their_sum(channels: int) -> None:
+    weight = torch.arange(12.0).view(2, 3, 2, 1)
+    adapted = adapt_input_channels(weight, channels)
+    # Sums over the three channels: 0 + 2 + 4, 1 + 3 + 5 and 6 + 8 + 10, 7 + 9 + 11.
+    expected = torch.tensor([[6.0, 9.0], [24.0, 27.0]]).view(2, 1, 2, 1) / channels
+    assert adapted.shape == (2, channels, 2, 1)
+    assert adapted.is_contiguous()
+    torch.testing.assert_close(adapted, expected.expand(-1, channels, -1, -1))
+    assert torch.equal(weight, torch.arange(12.0).view(2, 3, 2, 1))
+
+
+def test_channels_that_fit_are_left_alone() -> None:
+    weight = torch.randn(2, 3, 1, 5, 5)
+    assert adapt_input_channels(weight, 3) is weight
+
+
+@pytest.mark.parametrize("channels", [0, -1])
+def test_adapting_to_no_channel_is_an_error(channels: int) -> None:
+    with pytest.raises(ValueError, match=rf"in_channels must be at least 1, got {channels}"):
+        adapt_input_channels(torch.ones(2, 3, 1, 1), channels)
+
+
 def test_report_lists_everything() -> None:
     state = tiny_state() | {"conv1.bias": torch.ones(3), "epoch": 7}
     del state["conv1.weight"]
@@ -122,6 +146,44 @@ def test_weights_of_the_operator_itself_are_missing_and_kept(densenet121: State)
     assert len(report.missing) == 84
     assert all(name.endswith("adaptive_align_weights") for name in report.missing)
     assert torch.equal(trunk.denseblock1.denselayer1.conv1.adaptive_align_weights, before)
+
+
+class Deep(SliceConv):
+    """An operator with a 3D kernel, which it makes of the 2D one that it is given to load."""
+
+    def configure(self) -> None:
+        """Repeat the 2D kernel over the depth."""
+        self.weight = nn.Parameter(self.weight.detach().unsqueeze(2).repeat(1, 1, 3, 1, 1))
+
+    def _load_from_state_dict(self, state_dict: State, prefix: str, *args: object) -> None:
+        kernel = state_dict.get(f"{prefix}weight")
+        if kernel is not None and kernel.ndim == 4:
+            kernel = kernel.unsqueeze(2).expand(self.weight.shape)
+            state_dict = state_dict | {f"{prefix}weight": kernel}
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+@pytest.mark.parametrize("in_channels", [1, 3])
+def test_operators_inflate_their_2d_kernels_by_themselves(in_channels: int) -> None:
+    model = Tiny(in_channels)
+    model.conv0 = Deep(in_channels, 4, 3, bias=False)
+    state = tiny_state()
+    report = load_2d_weights(model, state)
+    assert "conv0.weight" in report.loaded
+    kernel = adapt_input_channels(state["conv0.weight"], in_channels)
+    for depth in range(3):
+        assert torch.equal(model.conv0.weight[:, :, depth], kernel)
+    state["conv0.weight"] = torch.randn(4, in_channels, 3, 3, 3)
+    assert not load_2d_weights(model, state).missing
+    assert torch.equal(model.conv0.weight, state["conv0.weight"])
+
+
+def test_kernels_of_another_size_are_not_inflated() -> None:
+    model = Tiny()
+    model.conv0 = Deep(1, 4, 3, bias=False)
+    report = load_2d_weights(model, tiny_state() | {"conv0.weight": torch.ones(4, 1, 5, 5)})
+    reason = "is of shape (4, 1, 5, 5), conv0.weight is of shape (4, 1, 3, 3, 3)"
+    assert report.skipped["conv0.weight"] == reason
 
 
 @pytest.mark.parametrize("shape", [(4, 2, 3, 3), (5, 3, 3, 3), (4, 3, 5, 5), (4, 3, 3)])

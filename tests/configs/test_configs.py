@@ -1,72 +1,183 @@
-"""Every config: it loads, its parts agree, it builds, it holds the papers' recipe, it trains."""
+"""Every config: it loads, its parts agree, it builds, it holds the papers' recipe, it predicts."""
 
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
-from typing import Any
 
 import deeplesion  # noqa: F401  # isort: skip  (registers everything)
 import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 
-from tests.deeplesion.models.detectors import batch
+from deeplesion.models.inputs import CTInputs
+from deeplesion.models.pretrained import resolve_checkpoint
+from tests.configs.shrinking import CONFIGS, LOADERS, load, loading
+from tests.deeplesion.models.detectors import SIZE, batch
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 LEAVES = sorted(
     path.relative_to(CONFIGS).as_posix()
     for path in CONFIGS.glob("*/*.py")
     if path.parent.name != "_base_"
 )
-RECIPES = [leaf for leaf in LEAVES if "_20e_" in leaf]
+NAME = re.compile(
+    r"(?P<folder>\w+)/(?P<detector>[a-z-]+)_(?P=folder)-(?P<backbone>[a-z0-9-]+)_"
+    r"(?P<slices>\d)x2mm_(?P<schedule>20e|500it|overfit)_(deeplesion|synthetic)\.py"
+)
+# Those of the papers, on the truncated DenseNet, and those on wrapped 2D backbones.
+RECIPES = [leaf for leaf in LEAVES if "-densenet121_" in leaf]
+WRAPPED = [leaf for leaf in LEAVES if "densenet" not in leaf]
 FULL_SIZE = "{0}/mask-rcnn_{0}-densenet121_3x2mm_20e_deeplesion.py"
-OPERATORS = ("alignshift", "tsm", "a3d", "25d")
-LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
+DENSENET_OPERATORS = ("alignshift", "tsm", "a3d", "25d")
+OPERATORS = {
+    "alignshift": "AlignShiftConv",
+    "tsm": "TSMConv",
+    "a3d": "A3DConv",
+    "acs": "ACSConv",
+    "i3d": "I3DConv",
+}
+DETECTORS = {
+    "mask-rcnn": "MaskRCNN",
+    "cascade-mask-rcnn": "CascadeRCNN",
+    "retinanet": "RetinaNet",
+    "fcos": "FCOS",
+    "atss": "ATSS",
+    "dino": "DINO",
+}
+MASK_DETECTORS = ("mask-rcnn", "cascade-mask-rcnn")
 
 
-def load(leaf: str) -> Config:
-    """A config that begins from scratch."""
-    cfg = Config.fromfile(CONFIGS / leaf)
-    cfg.model.backbone.init_cfg = None
-    init_default_scope(cfg.default_scope)
-    return cfg
+def parts(leaf: str) -> dict[str, str]:
+    """What the name of a config says."""
+    match = NAME.fullmatch(leaf)
+    assert match, f"{leaf} is not named by the scheme"
+    return match.groupdict()
 
 
-def loading(cfg: Config) -> list[dict[str, Any]]:
-    """The step of each pipeline that reads slices."""
-    steps = [step for loader in LOADERS for step in cfg[loader].dataset.pipeline]
-    return [step for step in steps if step["type"] == "LoadCTSlices"]
+def heads(cfg: Config) -> list[dict]:
+    """The heads that tell classes."""
+    if "bbox_head" in cfg.model:
+        return [cfg.model.bbox_head]
+    roi_head = cfg.model.roi_head
+    boxes = roi_head.bbox_head if isinstance(roi_head.bbox_head, list) else [roi_head.bbox_head]
+    return [*boxes, roi_head.mask_head]
 
 
 def test_every_operator_has_its_configs() -> None:
-    for operator in OPERATORS:
+    for operator in DENSENET_OPERATORS:
         for slices in (3, 7):
             name = f"{operator}/mask-rcnn_{operator}-densenet121_{slices}x2mm_20e_deeplesion.py"
             assert name in LEAVES
         assert f"{operator}/mask-rcnn_{operator}-densenet-small_7x2mm_500it_synthetic.py" in LEAVES
 
 
+@pytest.mark.parametrize("backbone", ["r50", "x101-32x4d"])
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_every_detector_has_alignshift_and_another_operator(detector: str, backbone: str) -> None:
+    tail = "" if detector == "dino" else "-fpn"
+    names = (f"{o}/{detector}_{o}-{backbone}{tail}_7x2mm_20e_deeplesion.py" for o in OPERATORS)
+    there = [name for name in names if name in LEAVES]
+    assert len(there) == 2
+    assert there[0].startswith("alignshift/")
+
+
 @pytest.mark.parametrize("leaf", LEAVES)
 def test_builds(leaf: str) -> None:
+    cfg = load(leaf)
     with torch.device("meta"):
-        model = MODELS.build(load(leaf).model)
-    assert type(model).__name__ == "MaskRCNN"
-    assert model.neck.__class__.__name__ == "SliceCollapseFPN"
+        model = MODELS.build(cfg.model)
+        optimizer = build_optim_wrapper(model, cfg.optim_wrapper)
+    assert type(model).__name__ == DETECTORS[parts(leaf)["detector"]]
+    assert type(model.data_preprocessor).__name__ == "CTDataPreprocessor"
+    if "densenet" in leaf:
+        assert type(model.neck).__name__ == "SliceCollapseFPN"
+        return
+    neck = [type(part).__name__ for part in model.neck]
+    assert neck == ["SliceCollapse", "ChannelMapper" if "dino" in leaf else "FPN"]
+    (converted,) = set(model.backbone.report.converted.values())
+    assert converted == OPERATORS[parts(leaf)["folder"]]
+    # Every weight is trained: some backbones freeze their first stages in `train`.
+    optimized = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    assert all(p.requires_grad and id(p) in optimized for p in model.train().parameters())
+
+
+@pytest.mark.parametrize("leaf", WRAPPED)
+def test_operator_is_one_changed_line(leaf: str) -> None:
+    operator, backbone = parts(leaf)["folder"], parts(leaf)["backbone"]
+    name = leaf.replace(operator, "alignshift")
+    cfg, alignshift = load(leaf), load(name)
+    assert cfg.model.backbone.operator == {"type": OPERATORS[operator]}
+    cfg.model.backbone.operator = alignshift.model.backbone.operator
+    assert cfg.model == alignshift.model
+    assert cfg.optim_wrapper == alignshift.optim_wrapper
+    inner = cfg.model.backbone.backbone
+    kind = ("ResNeXt", 101) if backbone.startswith("x101") else ("ResNet", 50)
+    assert (inner.type, inner.depth) == kind
+
+
+@pytest.mark.parametrize("leaf", WRAPPED)
+def test_pretrained_2d_weights_are_those_of_the_backbone(leaf: str) -> None:
+    inner = Config.fromfile(CONFIGS / leaf).model.backbone.backbone
+    names = {"ResNet": "torchvision://resnet50", "ResNeXt": "open-mmlab://resnext101_32x4d"}
+    assert inner.init_cfg == {"type": "Pretrained", "checkpoint": names[inner.type]}
+    assert resolve_checkpoint(inner.init_cfg.checkpoint).startswith("https://")
+    # ImageNet's batch statistics are not those of windowed HU.
+    assert (inner.frozen_stages, inner.norm_eval) == (-1, False)
+
+
+def test_examples_of_the_documentation_build(repo_root: Path, tmp_path: Path) -> None:
+    text = (repo_root / "docs/training.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```py\n(_base_ = .*?)```", text, re.DOTALL)
+    assert len(examples) == 2
+    for number, example in enumerate(examples):
+        file = tmp_path / f"example{number}.py"
+        example = example.replace('"../', f'"{CONFIGS}/')
+        file.write_text(example.replace("pretrained=True", "pretrained=False"))
+        cfg = Config.fromfile(file)
+        init_default_scope(cfg.default_scope)
+        with torch.device("meta"):
+            model = MODELS.build(cfg.model)
+            maps = model.extract_feat(CTInputs(torch.empty(1, 1, 7, 64, 64), torch.ones(1)))
+        assert [tuple(m.shape) for m in maps[:2]] == [(1, 256, 16, 16), (1, 256, 8, 8)]
 
 
 @pytest.mark.parametrize("leaf", LEAVES)
 def test_numbers_of_slices_agree(leaf: str) -> None:
     cfg = load(leaf)
     (num_slices,) = {step["num_slices"] for step in loading(cfg)}
-    operator = leaf.partition("/")[0]
-    assert f"_{num_slices}x2mm_" in leaf
+    operator = parts(leaf)["folder"]
+    assert parts(leaf)["slices"] == str(num_slices)
     assert len(loading(cfg)) == len(LOADERS)
-    if operator in ("a3d", "25d"):
+    if operator in ("a3d", "25d") or leaf in WRAPPED:
         assert cfg.model.backbone.num_slices == num_slices
-    assert cfg.model.neck.num_slices == (1 if operator == "25d" else num_slices)
+    neck = cfg.model.neck[0] if leaf in WRAPPED else cfg.model.neck
+    assert neck.num_slices == (1 if operator == "25d" else num_slices)
+
+
+@pytest.mark.parametrize("leaf", LEAVES)
+def test_one_class_and_boxes_enough_for_froc(leaf: str) -> None:
+    cfg = load(leaf)
+    assert [head["num_classes"] for head in heads(cfg)] == [1] * len(heads(cfg))
+    test = cfg.model.test_cfg.get("rcnn", cfg.model.test_cfg)
+    assert test.max_per_img == 50
+    assert test.get("score_thr", 0.0) <= 0.001
+
+
+@pytest.mark.parametrize("leaf", LEAVES)
+def test_masks_are_read_where_they_are_learned(leaf: str) -> None:
+    cfg = load(leaf)
+    dataset = cfg.train_dataloader.dataset
+    (annotations,) = [s for s in dataset.pipeline if s["type"] == "LoadLesionAnnotations"]
+    masks = parts(leaf)["detector"] in MASK_DETECTORS
+    assert bool(dataset.mask_file) == masks
+    assert annotations.get("with_mask", False) == masks
+    assert cfg.model.data_preprocessor.get("pad_mask", False) == masks
+    if masks:
+        assert heads(cfg)[-1].loss_mask.type == "MaskDiceLoss"
 
 
 @pytest.mark.parametrize("leaf", LEAVES)
@@ -79,6 +190,29 @@ def test_only_alignshift_sees_thick_slices_as_they_are(leaf: str) -> None:
 @pytest.mark.parametrize("leaf", LEAVES)
 def test_processes_share_their_batch_statistics(leaf: str) -> None:
     assert {"type": "SyncBuffersHook"} in load(leaf).custom_hooks
+
+
+@pytest.mark.parametrize("leaf", WRAPPED)
+def test_gradients_are_clipped_and_rates_are_those_of_the_detector(leaf: str) -> None:
+    cfg = load(leaf)
+    rates = {"mask-rcnn": 0.02, "cascade-mask-rcnn": 0.02, "dino": 1e-4}
+    wrapper = cfg.optim_wrapper
+    assert wrapper.optimizer.lr == rates.get(parts(leaf)["detector"], 0.01)
+    assert (wrapper.optimizer.type, wrapper.clip_grad.max_norm) == (
+        ("AdamW", 0.1) if "dino" in leaf else ("SGD", 35)
+    )
+    assert (cfg.train_cfg.max_epochs, cfg.auto_scale_lr.base_batch_size) == (20, 8)
+
+
+def test_transformer_backbone_learns_more_slowly_but_for_new_weights() -> None:
+    cfg = load("a3d/dino_a3d-r50_7x2mm_20e_deeplesion.py")
+    with torch.device("meta"):
+        model = MODELS.build(cfg.model)
+        groups = build_optim_wrapper(model, cfg.optim_wrapper).param_groups
+    rates = {id(group["params"][0]): group["lr"] for group in groups}
+    for name, parameter in model.named_parameters():
+        slow = name.startswith("backbone.") and "adaptive_align_weights" not in name
+        assert rates[id(parameter)] == pytest.approx(1e-5 if slow else 1e-4), name
 
 
 @pytest.mark.parametrize("leaf", RECIPES)
@@ -119,7 +253,7 @@ def test_detector_is_the_papers(leaf: str) -> None:
     assert (test.score_thr, test.nms.iou_threshold, test.max_per_img) == (0.001, 0.5, 50)
 
 
-@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("operator", DENSENET_OPERATORS)
 def test_full_size_config_takes_a_training_step(operator: str) -> None:
     torch.manual_seed(0)
     config = load(FULL_SIZE.format(operator)).model
@@ -136,3 +270,29 @@ def test_full_size_config_takes_a_training_step(operator: str) -> None:
     assert torch.isfinite(total)
     assert {"loss_rpn_cls", "loss_rpn_bbox", "loss_cls", "loss_bbox", "loss_mask"} <= set(losses)
     assert not torch.equal(model.backbone.conv0.weight, before)
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_full_size_config_predicts(detector: str) -> None:
+    torch.manual_seed(0)
+    (leaf,) = [x for x in WRAPPED if x.startswith(f"alignshift/{detector}_alignshift-r50")]
+    cfg = load(leaf)
+    if detector == "dino":
+        cfg.model.num_queries = 60  # an image so small has fewer places than 900
+    model = MODELS.build(cfg.model).eval()
+    model.init_weights()
+    with torch.no_grad():
+        samples = model.test_step(batch(num_slices=7))
+    assert len(samples) == 2
+    for sample in samples:
+        found = sample.pred_instances
+        number = len(found)
+        assert 0 <= number <= 50
+        assert found.bboxes.shape == (number, 4)
+        assert found.scores.shape == (number,)
+        assert torch.isfinite(found.bboxes).all()
+        assert ((found.scores >= 0) & (found.scores <= 1)).all()
+        assert (found.labels == 0).all()
+        assert ("masks" in found) == (detector in MASK_DETECTORS)
+        if "masks" in found:
+            assert found.masks.shape == (number, SIZE, SIZE)

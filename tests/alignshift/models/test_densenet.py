@@ -12,6 +12,7 @@ import torchvision
 from torch import Tensor, nn
 
 from alignshift import AlignShiftConv, TruncatedDenseNet3d, load_2d_weights
+from alignshift.operators import OPERATORS as ALL_OPERATORS
 
 SMALL = {"growth_rate": 8, "block_config": (2, 2, 2), "num_init_features": 16, "bn_size": 2}
 THICKNESS = torch.tensor([1.0, 4.0])
@@ -105,6 +106,45 @@ def test_default_channels_strides_and_names(operator: str | None, kwargs: dict[s
     extra = {name for name in trunk.state_dict() if name not in names}
     assert all(name.endswith("adaptive_align_weights") for name in extra)
     assert len(extra) == (84 if operator == "A3DConv" else 0)
+
+
+@pytest.mark.parametrize("operator", sorted(ALL_OPERATORS))
+def test_every_operator_by_name_loads_2d_weights_and_trains(operator: str) -> None:
+    source = small(None)
+    model = small(operator, num_classes=2)
+    report = load_2d_weights(model, source.state_dict())
+    assert not report.skipped
+    for name, weight in source.named_parameters():
+        loaded = model.get_parameter(name)
+        # A kernel with a depth is the 2D one spread over it.
+        torch.testing.assert_close(loaded.sum(2) if loaded.ndim == 5 else loaded, weight)
+    logits = model(volume(), THICKNESS)
+    assert logits.shape == (2, 2, 3, 32, 32)
+    logits.square().mean().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+def test_kernels_begin_as_they_were_inflated() -> None:
+    model = small("I3DConv", operator_kwargs={"inflate": "center"}).eval()
+    kernel = model.denseblock1.denselayer1.conv2.weight
+    assert kernel[:, :, 1].all()
+    assert not kernel[:, :, [0, 2]].any()
+    plain = small(None).eval()
+    state = model.state_dict()
+    plain.load_state_dict(
+        {name: value.sum(2) if value.ndim == 5 else value for name, value in state.items()}
+    )
+    for actual, expected in zip(model(volume()), plain(volume()), strict=True):
+        torch.testing.assert_close(actual, expected)
+
+
+def test_features_of_a_network_with_classes_are_its_maps() -> None:
+    model = small(num_classes=2).eval()
+    maps = small().eval()(volume(), THICKNESS)
+    for actual, expected in zip(model.forward_features(volume(), THICKNESS), maps, strict=True):
+        assert torch.equal(actual, expected)
+    logits = model.head(maps, (32, 32), THICKNESS)
+    assert torch.equal(model(volume(), THICKNESS), logits)
 
 
 @every_operator

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignshift.operators import A3DConv, SliceConv, adaptive_align
-from tests.alignshift.operators.test_align_shift import column
-from tests.alignshift.operators.test_base import volume
+from tests.alignshift.operators.operator_cases import column, volume
 
 
 def test_hand_computed_values() -> None:

@@ -9,14 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from alignshift.operators import AlignShiftConv, SliceConv, align_shift, temporal_shift
-from tests.alignshift.operators.test_base import volume
+from tests.alignshift.operators.operator_cases import column, volume
 
 NAN = float("nan")
-
-
-def column(*channels: list[float]) -> Tensor:
-    """Volume (1, C, D, 1, 1) from the slices of each channel."""
-    return torch.tensor(channels)[None, :, :, None, None]
 
 
 def test_hand_computed_values() -> None:
@@ -130,11 +125,15 @@ def test_switched_off_it_needs_no_thickness() -> None:
     assert torch.equal(conv(volume()), plain(volume()))
 
 
-def test_integer_and_half_precision_thickness() -> None:
+def test_half_precision_thickness() -> None:
     x = volume()
     expected = align_shift(x, torch.tensor([1.0, 5.0]))
-    assert torch.equal(align_shift(x, torch.tensor([1, 5])), expected)
-    assert torch.equal(align_shift(x, torch.tensor([1, 5]).half()), expected)
+    assert torch.equal(align_shift(x, torch.tensor([1.0, 5.0]).half()), expected)
+
+
+def test_integer_thickness_is_named() -> None:
+    with pytest.raises(ValueError, match=r"thickness must be floating point \(mm\), got torch.int"):
+        align_shift(volume(), torch.tensor([1, 5]))
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (3,), (2, 2), (1, 2)])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from alignshift.operators.shift import check_n_fold, shift_folds
-from tests.alignshift.operators.test_base import volume
+from tests.alignshift.operators.operator_cases import volume
 
 
 def share(*values: float) -> Tensor:

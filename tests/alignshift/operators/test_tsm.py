@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from alignshift.operators import SliceConv, TSMConv, temporal_shift
-from tests.alignshift.operators.test_align_shift import column
-from tests.alignshift.operators.test_base import volume
+from tests.alignshift.operators.operator_cases import column, volume
 
 
 def test_hand_computed_values() -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import re
 from pathlib import Path
 from typing import Any
 
@@ -240,47 +238,53 @@ def test_neighbor_must_have_the_size_of_the_key_slice(tmp_path: Path) -> None:
         load_volume(tmp_path / "Images_png", SERIES, 5, np.array([0.0, 0, 1]))
 
 
-def golden_cases(folder: Path) -> list[tuple[str, int, float, str, int, Any]]:
-    """``(name, num_slices, interval, series, key slice, mode)`` of each published volume."""
-    pattern = re.compile(r"ns(\d+)_intv(nan|[-\d.]+)_(\w+)-(\d+)/(align|always)")
-    cases = []
-    for name in json.loads((folder / "files_read.json").read_text()):
-        match = pattern.fullmatch(name)
-        assert match is not None
-        mode = "thin" if match[5] == "align" else "always"
-        cases.append((name, int(match[1]), float(match[2]), match[3], int(match[4]), mode))
-    return cases
+@pytest.mark.parametrize(
+    ("num_slices", "interval", "mode", "expected"),
+    [
+        (1, 0.8, "thin", [0]),
+        (5, 0.8, "thin", [-5, -2.5, 0, 2.5, 5]),
+        (3, 5.0, "thin", [-1, 0, 1]),
+        (3, 5.0, "always", [-0.4, 0, 0.4]),
+        (3, 0.99999, "thin", [-2.0 / 0.99999, 0, 2.0 / 0.99999]),  # not rounded
+        (5, math.nan, "thin", [0] * 5),
+        (3, -1.0, "always", [0] * 3),
+        (3, math.inf, "thin", [-1, 0, 1]),
+        (3, math.inf, "always", [0] * 3),
+    ],
+)
+def test_legacy_positions(
+    num_slices: int, interval: float, mode: Any, expected: list[float]
+) -> None:
+    offsets = resample_positions(num_slices, interval, 2.0, mode, legacy=True)
+    np.testing.assert_array_equal(offsets, expected)
 
 
-def test_parity_with_the_published_loaders(goldens: Path) -> None:
-    """All published slices are reproduced but for two defects of theirs.
+def test_legacy_positions_at_interval_0() -> None:
+    with pytest.raises(ValueError, match="slice_interval must not be 0 mm with legacy=True, got 0"):
+        resample_positions(3, 0.0, 2.0, legacy=True)
 
-    Left out: 24 of 156 volumes, of unknown interval, where they repeat the key slice and we take
-    its neighbors. Compared at the offset that they take by mistake: 102 of the other 660 slices,
-    which lie between stored ones, from the second neighbor on; they use the weight of the first.
-    """
-    folder = goldens / "loading"
-    published = np.load(folder / "volumes.npz")
-    compared = wrong = 0
-    for name, num_slices, interval, series, key, mode in golden_cases(folder):
-        if not interval > 0:
-            continue
-        stored = name if name in published else name.replace("/align", "/always")
-        offsets = resample_positions(num_slices, interval, 2.0, mode)
-        above, weights = interpolation_weights(offsets)
-        half = num_slices // 2
-        # The weight of the stored slice that is farther from the key slice.
-        first = weights[half + 1]
-        outward = np.where(np.arange(num_slices) < half, 1 - weights, weights)
-        defect = (weights > 0) & (np.abs(outward - first) > 1e-9)
-        outward[defect] = first
-        theirs = above + np.where(np.arange(num_slices) < half, 1 - outward, outward)
-        theirs = np.where(weights > 0, theirs, offsets)
-        volume = load_volume(folder / "Images_png", series, key, theirs)[32:96, 32:96]
-        windowed = (np.clip(volume, -1024, 2050) + 1024) / 3074 * 255 - 50
-        np.testing.assert_allclose(windowed, published[stored], atol=2e-4, err_msg=name)
-        compared += num_slices
-        wrong += int(defect.sum())
-        if not defect.any():
-            assert np.array_equal(theirs, offsets)
-    assert (compared, wrong) == (660, 102)
+
+@pytest.mark.parametrize("interval", [0.8, 5.0, -1.0, 0.0])
+@pytest.mark.parametrize("mode", ["thin", "always"])
+def test_legacy_thickness_is_the_interval_as_stored(interval: float, mode: Any) -> None:
+    assert thickness_after(interval, 2.0, mode, legacy=True) == interval
+    assert math.isnan(thickness_after(math.nan, 2.0, mode, legacy=True))
+
+
+def test_legacy_weights_are_those_of_the_first_neighbor() -> None:
+    offsets = np.array([-3.75, -2.5, -1.25, 0, 1.25, 2.5, 3.75])
+    above, weights = interpolation_weights(offsets, legacy=True)
+    assert above.tolist() == [-4, -3, -2, 0, 1, 2, 3]
+    # The slice that is farther from the key slice weighs 0.25 everywhere.
+    assert weights.tolist() == [0.75, 0.75, 0.75, 0, 0.25, 0.25, 0.25]
+    # A neighbor that is a stored slice stays one.
+    above, weights = interpolation_weights(np.array([-5, -2.5, 0, 2.5, 5]), legacy=True)
+    assert (above.tolist(), weights.tolist()) == ([-5, -3, 0, 2, 5], [0, 0.5, 0, 0.5, 0])
+    assert interpolation_weights(np.zeros(1), legacy=True)[1].tolist() == [0]
+
+
+def test_legacy_steps_back_towards_the_key_slice(tmp_path: Path) -> None:
+    write_series(tmp_path, SERIES, [3, 4, 5, 6, 9, 12])
+    offsets = np.array([-4.0, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 9])
+    volume = load_volume(tmp_path / "Images_png", SERIES, 5, offsets, legacy=True)
+    assert volume[0, 0].tolist() == [*(30, 30, 30, 40, 50, 60), *(60, 60, 90, 90, 90, 120)]

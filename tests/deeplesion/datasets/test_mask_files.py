@@ -14,10 +14,11 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from deeplesion.datasets import mask_files
-from deeplesion.datasets.ct import SliceError
+from deeplesion.datasets.ct import SliceError, read_slice, window_to_uint8
 from deeplesion.datasets.dl_info import DLInfoError, read_dl_info
 from deeplesion.datasets.lesion_record import DataError
 from deeplesion.datasets.mask_files import EmptySplitError, MaskJob, make_masks
+from deeplesion.datasets.masks import published_gray
 from deeplesion.datasets.synthetic.generate import SyntheticConfig, make_synthetic
 
 
@@ -101,6 +102,34 @@ def test_resumed_masks_are_those_of_one_run(root: Path, monkeypatch: pytest.Monk
 
 def journals(out: Path) -> list[Path]:
     return list(out.parent.glob(f"{out.name}.*.partial.jsonl"))
+
+
+def test_each_lesion_is_cut_in_its_own_window(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No number wraps around, and the window is that of the lesion's row; else with legacy."""
+    edit_rows(root, DICOM_windows="-150, 250")
+    original, seen = mask_files.lesion_mask, []
+
+    def spy(gray: np.ndarray, *args: object, **options: object) -> object:
+        seen.append((gray, options["legacy"]))
+        return original(gray, *args, **options)
+
+    monkeypatch.setattr(mask_files, "lesion_mask", spy)
+    for legacy in (False, True):
+        seen.clear()
+        make_masks(root, MaskJob("val", legacy=legacy))
+        hu = read_slice(key_slice_files(root, "val")[0])
+        shown = published_gray(hu) if legacy else window_to_uint8(hu, (-150, 250))
+        np.testing.assert_array_equal(seen[0][0], shown)
+        assert seen[0][1] is legacy
+
+
+def test_legacy_masks_are_no_others(root: Path) -> None:
+    first = make_masks(root, MaskJob("val"))
+    assert not make_masks(root, MaskJob("val", legacy=True)).already_made
+    assert load(root / "masks_val.json")["meta"]["source"] == "published grabcut"
+    assert make_masks(root, MaskJob("val", legacy=True)).already_made
+    assert not make_masks(root, MaskJob("val")).already_made
+    assert make_masks(root, MaskJob("val")).grabcut == first.grabcut
 
 
 def test_journal_of_another_seed_is_left_alone(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
@@ -15,9 +13,11 @@ from deeplesion.datasets.masks import (
     encode_mask,
     grabcut_mask,
     lesion_mask,
+    published_gray,
     recist_ellipse,
     seeds,
     surroundings,
+    wrap_to_uint8,
 )
 
 SQUARE = (slice(50, 71), slice(40, 66))
@@ -56,12 +56,55 @@ def test_seeds_take_a_box_that_leaves_the_image() -> None:
     assert (labels[:, 5:] == cv2.GC_BGD).all()
 
 
-def test_grabcut_equals_the_published_code(goldens: Path) -> None:
-    golden = np.load(goldens / "masks" / "grabcut.npz")
-    for i, (box, recist) in enumerate(zip(golden["bboxes"], golden["recists"], strict=True)):
-        for seed, name in ((0, "masks_seed0_each"), (12345, "masks_seed12345")):
-            made = grabcut_mask(golden["image_uint8"], box, recist, seed=seed)
-            np.testing.assert_array_equal(made, golden[name][i])
+def test_wrapping_goes_around_256_and_truncates_towards_0() -> None:
+    values = [-50.0, -48.3, -1.0, -0.4, 0.0, 3.7, 205.0, 256.0]
+    assert wrap_to_uint8(values).tolist() == [206, 208, 255, 0, 0, 3, 205, 0]
+
+
+def test_the_published_image_shows_air_brightest() -> None:
+    # 0 HU is 1024 / 3074 of the window: 84.9 of 255, 34 after the offset.
+    assert published_gray([-3000, -1024, -1000, 0, 2050, 9000]).tolist() == [
+        206,
+        206,
+        208,
+        34,
+        205,
+        205,
+    ]
+
+
+def test_without_a_seed_random_numbers_go_on() -> None:
+    """GrabCut takes what it needs from OpenCV's generator, which a seed starts anew."""
+    image = square_image()
+    grabcut_mask(image, BOX, RECIST, seed=3)
+    going_on = cv2.randu(np.zeros((1, 4), np.float32), 0, 1)
+    cv2.setRNGSeed(3)
+    grabcut_mask(image, BOX, RECIST, seed=None)
+    np.testing.assert_array_equal(cv2.randu(np.zeros((1, 4), np.float32), 0, 1), going_on)
+
+
+def test_legacy_sees_the_whole_image_and_truncates_the_end_points() -> None:
+    rng = np.random.default_rng(1)
+    image, recist = square_image(), RECIST + 0.7
+    image[:20] = rng.integers(0, 255, (20, 128))  # beyond the surroundings
+    made = lesion_mask(image, BOX, recist, legacy=True)
+    assert made.source == "grabcut"
+    np.testing.assert_array_equal(made.mask, grabcut_mask(image, BOX, RECIST))
+
+
+def test_legacy_keeps_a_mask_of_the_quadrilateral_alone() -> None:
+    image = np.full((128, 128), 60, np.uint8)
+    quadrilateral = seeds((128, 128), BOX, RECIST) == cv2.GC_FGD
+    image[quadrilateral] = 220
+    made = lesion_mask(image, BOX, RECIST, legacy=True)
+    assert made.source == "grabcut"
+    np.testing.assert_array_equal(made.mask, quadrilateral)
+
+
+def test_legacy_without_background_takes_the_ellipse() -> None:
+    made = lesion_mask(square_image(), (0.0, 0.0, 127.0, 127.0), RECIST, legacy=True)
+    assert made.source == "ellipse"
+    assert made.mask.any()
 
 
 @pytest.mark.parametrize("function", ["whole", "surroundings"])

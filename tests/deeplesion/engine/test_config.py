@@ -10,6 +10,7 @@ from mmengine.config import Config
 
 from deeplesion.engine import config
 
+RESNET = "configs/alignshift/mask-rcnn_alignshift-r50-fpn_7x2mm_20e_deeplesion.py"
 SMALL = "configs/alignshift/mask-rcnn_alignshift-densenet-small_7x2mm_500it_synthetic.py"
 
 
@@ -68,7 +69,7 @@ def test_no_workers_do_not_persist(repo_root: Path) -> None:
 
 
 def test_unknown_backbone_and_operator_list_the_known_ones(repo_root: Path) -> None:
-    message = r"got 'DenseNetTypo': DenseNetCustomTrunc, .*DenseNetTrunc3d \(operators: A3DConv, "
+    message = r"got 'DenseNetTypo': SliceBackbone \(operators: A3DConv, .*DenseNetCustomTrunc, "
     with pytest.raises(config.UsageError, match=message):
         load(repo_root, {"model.backbone.type": "DenseNetTypo"})
     message = r"operator must be one of A3DConv, .*TSMConv, got 'NoConv'"
@@ -78,6 +79,22 @@ def test_unknown_backbone_and_operator_list_the_known_ones(repo_root: Path) -> N
             {"model.backbone.type": "DenseNetTrunc3d", "model.backbone.operator": "NoConv"},
         )
     load(repo_root, {"model.backbone.type": "ResNet"})
+
+
+def test_operator_is_swapped_by_one_option(repo_root: Path) -> None:
+    name = "model.backbone.operator"
+    cfg = config.load_config(str(repo_root / RESNET), {f"{name}.type": "TSMConv"}, None)
+    assert cfg.model.backbone.operator == {"type": "TSMConv"}
+    options = {f"{name}.type": "TSMConv", f"{name}.ref_thickness": 5.0}
+    message = r"settings of TSMConv \(n_fold, .*\), got ref_thickness"
+    with pytest.raises(config.UsageError, match=message):
+        config.load_config(str(repo_root / RESNET), options, None)
+
+
+@pytest.mark.parametrize("part", ["backbone", "neck.0"])
+def test_numbers_of_slices_of_wrapped_backbone_and_neck_count(repo_root: Path, part: str) -> None:
+    with pytest.raises(config.UsageError, match=rf"model\.{part}\.num_slices=5"):
+        config.load_config(str(repo_root / RESNET), {f"model.{part}.num_slices": 5}, None)
 
 
 @pytest.mark.parametrize(

@@ -129,8 +129,22 @@ def test_fine_tuning_loads_what_fits_and_logs_the_rest(tmp_path: Path) -> None:
     runner = make_runner(tmp_path / "work", Linear(), load_from=file)
     runner.train()
     (log,) = (tmp_path / "work").glob("*/*.log")
-    assert "unexpected key in source state_dict: head.bias" in log.read_text()
-    assert "missing keys in source state_dict: layer.bias" in log.read_text()
+    assert (
+        f"Load checkpoint from {file}: 1 tensors loaded, 1 of the file skipped, 1 of the model "
+        "missing, which keep their values\n"
+        "  skipped head.bias: the model has no such parameter\n"
+        "  missing layer.bias\n"
+    ) in log.read_text()
+
+
+def test_fine_tuning_takes_the_weights_of_rgb_images(tmp_path: Path) -> None:
+    file = str(tmp_path / "a.pth")
+    torch.save({"module.layer.weight": torch.ones(8, 3, 1, 1)}, file)
+    runner = make_runner(tmp_path / "work", Convolution(TSMConv))
+    runner.load_checkpoint(file)
+    torch.testing.assert_close(runner.model.layer.weight, torch.full((8, 8, 1, 1), 3 / 8))
+    with pytest.raises(CheckpointError, match=r"a\.pth does not fit the config: none of its 1"):
+        runner.load_checkpoint(file, strict=True)
 
 
 def test_refuses_weights_trained_with_another_operator(tmp_path: Path) -> None:

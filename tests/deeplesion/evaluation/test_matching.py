@@ -39,7 +39,7 @@ def by_loops(
 ) -> tuple[list[float], list[bool], list[int]]:
     """Scores, false positives and the lesions' first hits, box after box as the protocol says."""
     boxes = [(image, b) for image, (found, _) in enumerate(data) for b in found]
-    boxes.sort(key=lambda item: -item[1][4])  # stable
+    boxes = sorted(boxes, key=lambda item: item[1][4])[::-1]  # stable, then reversed
     lesions = [(image, lesion) for image, (_, there) in enumerate(data) for lesion in there]
     first_hit = [MISSED] * len(lesions)
     false_positive = []
@@ -105,6 +105,18 @@ def test_boxes_reach_lesions_of_their_own_image_only() -> None:
     assert matches.first_hit.tolist() == [MISSED]
 
 
+@pytest.mark.parametrize("box", [[9, 0, 0, 9], [9, 9, 0, 0], [5, 0, 4, 9]])
+def test_a_box_that_is_inside_out_reaches_nothing(box: list[int]) -> None:
+    matches = match_detections([[[*box, 0.9]]], [[[0, 0, 9, 9], [4, 0, 5, 9], [5, 0, 5, 9]]])
+    assert matches.false_positive.tolist() == [True]
+    assert matches.first_hit.tolist() == [MISSED] * 3
+
+
+def test_a_box_less_than_a_pixel_inside_out_is_that_narrow() -> None:
+    np.testing.assert_allclose(paired_iou([[5, 0, 4.5, 9]], [[5, 0, 5, 9]]), [0.5])
+    np.testing.assert_allclose(paired_iou([[5, 0, 4.25, 9]], [[5, 0, 5, 9]]), [0.25])
+
+
 @pytest.mark.parametrize("empty", [[], np.zeros((0, 5)), np.zeros(0)])
 def test_empty_arrays_of_any_kind(empty: object) -> None:
     matches = match_detections([empty], [np.zeros((0, 4), np.float32)])
@@ -135,7 +147,7 @@ GOOD = [0, 0, 9, 9, 0.5]
             r"detections of image 2: score must not be NaN, got \[0.0, 0.0, 9.0, 9.0, nan\]",
         ),
         ([[GOOD], [[0, 0, np.inf, 9, 0.5]]], [[], []], "image 1: box must be finite, got .*inf"),
-        ([[[9, 0, 0, 9, 0.5]]], [[]], r"image 0: box must have x1 <= x2 .* got \[9.0, 0.0, 0.0"),
+        ([[]], [[[9, 0, 0, 9]]], r"ground_truths of image 0: box must have x1 <= x2 .* got \[9.0"),
         ([[]], [[[0, 9, 9, 0]]], "ground_truths of image 0: box must have .* y1 <= y2, got"),
     ],
 )

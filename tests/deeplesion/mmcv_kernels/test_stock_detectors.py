@@ -8,10 +8,12 @@ from typing import Any
 import mmdet
 import pytest
 import torch
+from mmcv.ops.multi_scale_deform_attn import MultiScaleDeformableAttnFunction
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
+from torch import Tensor
 
 CONFIGS = Path(mmdet.__file__).parent / ".mim" / "configs"
 SOFT_NMS = {"type": "soft_nms", "iou_threshold": 0.5, "min_score": 0.01}
@@ -22,6 +24,9 @@ STOCK = {
     "cascade-mask-rcnn": "_base_/models/cascade-mask-rcnn_r50_fpn.py",
     "retinanet": "_base_/models/retinanet_r50_fpn.py",
     "fcos": "fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py",
+    "atss": "atss/atss_r50_fpn_1x_coco.py",
+    "deformable-detr": "deformable_detr/deformable-detr_r50_16xb2-50e_coco.py",
+    "dino": "dino/dino-4scale_r50_8xb2-12e_coco.py",
 }
 
 
@@ -38,6 +43,10 @@ def small_model(name: str) -> Any:
             head.fc_out_channels = 32
         for proposals in (model.train_cfg.rpn_proposal, model.test_cfg.rpn):
             proposals.max_per_img = 50
+    if "encoder" in model:
+        # A small image has few pixels to choose queries from.
+        model.num_queries = 20
+        model.encoder.num_layers = model.decoder.num_layers = 2
     model.test_cfg.get("rcnn", model.test_cfg).update(score_thr=0.001, max_per_img=5)
     return model
 
@@ -72,6 +81,7 @@ def test_loss_and_predict(name: str) -> None:
     model = small_model(name)
     with_mask = "mask" in name
     detector = MODELS.build(model)
+    detector.init_weights()
     losses(detector, with_mask).backward()
     assert_every_gradient_is_finite(detector)
     found = predict(detector)
@@ -80,6 +90,29 @@ def test_loss_and_predict(name: str) -> None:
         assert sample.pred_instances.bboxes.isfinite().all()
         assert ("masks" in sample.pred_instances) == with_mask
     assert sum(len(sample.pred_instances) for sample in found) > 0
+
+
+@pytest.mark.parametrize("name", ["deformable-detr", "dino"])
+def test_detr_with_the_operator_that_mmcv_has_for_cuda(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def same_on_cpu(value: Tensor, shapes: Tensor, points: Tensor, weights: Tensor) -> Tensor:
+        start = shapes.prod(1).cumsum(0) - shapes.prod(1)
+        return MultiScaleDeformableAttnFunction.apply(value, shapes, start, points, weights, 64)
+
+    results = []
+    for replaced in (False, True):
+        if replaced:
+            fallback = "mmcv.ops.multi_scale_deform_attn.multi_scale_deformable_attn_pytorch"
+            monkeypatch.setattr(fallback, same_on_cpu)
+        torch.manual_seed(0)
+        detector = MODELS.build(small_model(name))
+        detector.init_weights()
+        loss = losses(detector, with_mask=False)
+        loss.backward()
+        gradients = [p.grad for p in detector.parameters() if p.grad is not None]
+        results.append([loss, *gradients])
+    torch.testing.assert_close(results[1], results[0], atol=1e-4, rtol=1e-3)
 
 
 def test_deformable_trunk_and_soft_nms_under_autocast() -> None:

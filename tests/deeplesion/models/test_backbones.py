@@ -11,9 +11,10 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.logging import HistoryBuffer, MMLogger
 
+from alignshift import models as native
 from deeplesion.engine.checkpoint import CheckpointError
-from deeplesion.models.backbones import resolve_checkpoint
 from deeplesion.models.inputs import CTInputs
+from deeplesion.models.pretrained import resolve_checkpoint
 from tests.deeplesion.models.detectors import CHANNELS, TINY
 
 FACES = {
@@ -48,7 +49,7 @@ def test_wrong_number_of_slices_is_named(name: str) -> None:
 
 
 def test_unknown_operator_lists_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"A3DConv, AlignShiftConv.*TSMConv, got .NoSuchConv"):
+    with pytest.raises(ValueError, match=r"A3DConv, .*AlignShiftConv.*TSMConv, got .NoSuchConv"):
         MODELS.build({"type": "DenseNetTrunc3d", "operator": "NoSuchConv"})
 
 
@@ -130,3 +131,33 @@ def test_norm_eval_keeps_the_statistics() -> None:
     before = backbone.norm0.running_mean.clone()
     backbone(stack())
     assert torch.equal(before, backbone.norm0.running_mean)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in FACES if name.startswith("DenseNetCustomTrunc3d")]
+)
+def test_are_the_native_networks(name: str) -> None:
+    """The same maps from the same names, on one channel where the native ones take three."""
+    options = TINY | FACES[name]
+    backbone = MODELS.build({"type": name, **options}).eval()
+    network = getattr(native, name)(in_channels=1, **options).eval()
+    assert isinstance(backbone, getattr(native, name))
+    network.load_state_dict(backbone.state_dict())
+    inputs = stack()
+    for actual, expected in zip(backbone(inputs), network(*inputs), strict=True):
+        assert torch.equal(actual, expected)
+
+
+def test_defaults_are_those_of_ct() -> None:
+    for name in FACES:
+        channels = 3 if name == "DenseNetCustomTrunc" else 1
+        assert MODELS.build({"type": name, **TINY}).conv0.in_channels == channels
+    a3d = MODELS.build({"type": "DenseNetCustomTrunc3dA3D", **TINY})
+    assert a3d.denseblock1.denselayer1.conv1.dimension == 3
+
+
+@pytest.mark.parametrize("name", FACES)
+def test_classes_belong_to_the_heads(name: str) -> None:
+    message = rf"{name} is a backbone and must not have num_classes, got 2: give it to the heads"
+    with pytest.raises(TypeError, match=message):
+        MODELS.build({"type": name, **TINY, "num_classes": 2})

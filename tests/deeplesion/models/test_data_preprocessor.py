@@ -65,3 +65,14 @@ def test_told_thickness_replaces_the_truth() -> None:
 def test_told_thickness_is_checked(value: float) -> None:
     with pytest.raises(ValueError, match="told_thickness must be > 0 mm"):
         CTDataPreprocessor(told_thickness=value)
+
+
+def test_a_negative_thickness_is_refused_in_training() -> None:
+    data = {
+        "inputs": [torch.zeros(3, 32, 32), torch.zeros(3, 32, 32)],
+        "data_samples": [sample(thickness=0.0), sample(thickness=-2.5, img_path="1/109.png")],
+    }
+    CTDataPreprocessor()(data, training=False)
+    message = r"thickness must be > 0 mm, or NaN where it is unknown, got -2\.5 mm in sample 1/109"
+    with pytest.raises(ValueError, match=message):
+        CTDataPreprocessor()(data, training=True)

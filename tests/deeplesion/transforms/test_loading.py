@@ -79,6 +79,32 @@ def test_thickness(
     assert results["thickness"] == pytest.approx(thickness, nan_ok=True)
 
 
+@pytest.mark.parametrize(
+    ("interval", "mode", "values"),
+    [
+        # Of two neighbors at 1.6 and 3.2 slices the second takes the first one's weight, 0.6.
+        (1.25, "thin", [14, 34, 50, 66, 86]),
+        (5.0, "thin", [30, 40, 50, 60, 70]),
+        # At 0.4 and 0.8 slices: 0.4.
+        (5.0, "always", [46, 46, 50, 54, 54]),
+        (math.nan, "thin", [50] * 5),
+        (None, "always", [50] * 5),
+        (-1.0, "thin", [50] * 5),
+    ],
+)
+def test_legacy(sample: dict, interval: float | None, mode: Any, values: list[float]) -> None:
+    load = LoadCTSlices(5, interpolate=mode, legacy=True)
+    results = load(sample | {"slice_interval": interval})
+    assert results["img"][0, 0] == pytest.approx(values, abs=1e-4)
+    told = math.nan if interval is None else interval
+    assert results["thickness"] == pytest.approx(told, nan_ok=True)
+
+
+def test_legacy_refuses_interval_0(sample: dict) -> None:
+    with pytest.raises(ValueError, match="slice_interval must not be 0 mm with legacy=True"):
+        LoadCTSlices(legacy=True)(sample | {"slice_interval": 0.0})
+
+
 def test_errors_name_file_and_row(sample: dict) -> None:
     with pytest.raises(SliceError, match=r"099\.png is missing \(row 17 of DL_info\.csv\)"):
         LoadCTSlices()(sample | {"key_slice": 99})
@@ -92,7 +118,7 @@ def test_even_num_slices() -> None:
 
 
 def test_repr() -> None:
-    expected = "LoadCTSlices(num_slices=7, slice_interval=2.0, interpolate='always')"
+    expected = "LoadCTSlices(num_slices=7, slice_interval=2.0, interpolate='always', legacy=False)"
     assert repr(LoadCTSlices(7, interpolate="always")) == expected
 
 

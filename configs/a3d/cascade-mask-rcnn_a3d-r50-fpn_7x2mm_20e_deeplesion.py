@@ -1,0 +1,8 @@
+_base_ = [
+    "../_base_/models/cascade-mask-rcnn_r50-fpn.py",
+    "../_base_/datasets/deeplesion_7x2mm_always.py",
+    "../_base_/schedules/schedule_20e.py",
+    "../_base_/default_runtime.py",
+]
+
+model = dict(backbone=dict(operator=dict(type="A3DConv")))

@@ -1,0 +1,6 @@
+_base_ = [
+    "../_base_/models/cascade-mask-rcnn_r50-fpn.py",
+    "../_base_/datasets/deeplesion_7x2mm.py",
+    "../_base_/schedules/schedule_20e.py",
+    "../_base_/default_runtime.py",
+]

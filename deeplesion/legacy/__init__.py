@@ -1,0 +1,1 @@
+"""Checkpoints and configs of the published code, brought to this project."""

@@ -1,0 +1,5 @@
+"""The registrations, before anything of mmdetection is imported."""
+
+from __future__ import annotations
+
+import deeplesion  # noqa: F401
