@@ -15,7 +15,13 @@ from torch import Tensor, nn
 
 from .operators import SliceConv
 
-__all__ = ["LoadReport", "adapt_input_channels", "load_2d_weights", "read_state_dict"]
+__all__ = [
+    "LoadReport",
+    "adapt_input_channels",
+    "first_convolution",
+    "load_2d_weights",
+    "read_state_dict",
+]
 
 # What wrappers, detectors and torchvision put before the names of a trunk.
 PREFIXES = ("module.", "backbone.", "features.", "model.")
@@ -82,12 +88,32 @@ def adapt_input_channels(weight: Tensor, in_channels: int) -> Tensor:
     return shared.expand(-1, in_channels, *weight.shape[2:]).contiguous()
 
 
+def first_convolution(convs: Mapping[str, nn.Conv2d], in_channels: int | None = None) -> str | None:
+    """Path of the convolution that reads the images.
+
+    The first one, unless it takes too many channels for that (a head, registered before the stem)
+    and another does not.
+
+    Args:
+        convs: Convolutions of a network by their paths, in its order.
+        in_channels: Number of channels that images are known to have.
+
+    Returns:
+        Its path, or ``None`` where there is no convolution.
+    """
+    first = next(iter(convs), None)
+    if first is None or convs[first].in_channels in (in_channels, *range(RGB_CHANNELS + 1)):
+        return first
+    few = (path for path, conv in convs.items() if 0 < conv.in_channels <= RGB_CHANNELS)
+    return next(few, first)
+
+
 def load_2d_weights(model: nn.Module, state_dict: Mapping[str, Any]) -> LoadReport:
     """Load the weights of a 2D network into its 3D-context counterpart.
 
     Takes off prefixes (``module.``, ``backbone.``, ``features.``, ``model.``), knows torchvision's
-    old DenseNet names, and fits a convolution of RGB images to another number of input channels
-    such that a grey image gives the response that its RGB copy gave.
+    old DenseNet names, and fits the first convolution, where it reads RGB images, to another number
+    of input channels such that a grey image gives the response that its RGB copy gave.
 
     Args:
         model: Model to load into.
@@ -101,6 +127,7 @@ def load_2d_weights(model: nn.Module, state_dict: Mapping[str, Any]) -> LoadRepo
     """
     targets = model.state_dict(keep_vars=True)
     kernels = _kernel_shapes(model)
+    stem = _first_kernel(model)
     fitted: dict[str, Tensor] = {}
     skipped: dict[str, str] = {}
     for key, value in state_dict.items():
@@ -109,7 +136,7 @@ def load_2d_weights(model: nn.Module, state_dict: Mapping[str, Any]) -> LoadRepo
             skipped[key] = UNKNOWN
         elif name in fitted:
             skipped[key] = f"{name} was loaded from another name already"
-        elif (tensor := _fit(value, targets[name].shape, kernels.get(id(targets[name])))) is None:
+        elif (tensor := _fit(value, targets[name], kernels, stem)) is None:
             skipped[key] = f"is {_describe(value)}, {name} is {_describe(targets[name])}"
         else:
             fitted[name] = tensor
@@ -198,18 +225,27 @@ def _kernel_shapes(model: nn.Module) -> dict[int, tuple[int, ...]]:
     }
 
 
-def _fit(value: Any, shape: torch.Size, kernel: tuple[int, ...] | None) -> Tensor | None:
-    """The tensor in the wanted shape, or ``None`` if it cannot be brought into it.
+def _first_kernel(model: nn.Module) -> Tensor | None:
+    """Weight of the convolution that reads the images."""
+    convs = {path: conv for path, conv in model.named_modules() if isinstance(conv, nn.Conv2d)}
+    path = first_convolution(convs)
+    return None if path is None else convs[path].weight
 
-    ``kernel`` is the shape of a 2D kernel that will do as well.
+
+def _fit(
+    value: Any, target: Tensor, kernels: Mapping[int, tuple[int, ...]], stem: Tensor | None
+) -> Tensor | None:
+    """The tensor in the shape of ``target``, or ``None`` if it cannot be brought into it.
+
+    A 2D kernel, whose shape ``kernels`` has, will do as well, and for ``stem`` one of RGB images.
     """
     if not isinstance(value, Tensor):
         return None
-    if value.shape in (shape, kernel):
+    wanted = kernels.get(id(target), tuple(target.shape))
+    if value.shape in (target.shape, wanted):
         return value
-    wanted = kernel or shape
     others_equal = value.ndim == len(wanted) == 4 and value[:, 0].shape == wanted[:1] + wanted[2:]
-    if not others_equal or value.shape[1] != RGB_CHANNELS:
+    if target is not stem or not others_equal or value.shape[1] != RGB_CHANNELS:
         return None
     return adapt_input_channels(value, wanted[1])
 

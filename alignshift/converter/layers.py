@@ -34,16 +34,19 @@ def check_layers(model: nn.Module) -> None:
 
 
 def _why_not(module: nn.Module) -> str:
-    name = type(module).__name__
     if isinstance(module, SliceConv | SliceNetwork):
         return "it works on slices already; convert the 2D network that it was made from"
-    if type(module).__module__.startswith("torch.nn.") and name.lower().endswith("3d"):
+    if any(map(_is_3d, type(module).__mro__)):
         return "a layer for volumes has no counterpart that works on each slice"
     if isinstance(module, torch.jit.ScriptModule):
         return "the layers of a compiled module cannot be changed; convert before compiling"
     if isinstance(module, torch._dynamo.OptimizedModule):
         return "convert the network before compiling it"
     return ""
+
+
+def _is_3d(kind: type) -> bool:
+    return kind.__module__.startswith("torch.nn.") and kind.__name__.lower().endswith("3d")
 
 
 def count_layers(model: nn.Module) -> Mapping[str, int]:

@@ -10,7 +10,7 @@ from torch import nn
 
 from alignshift.operators import SliceConv
 
-from .convert import convert_to_3d
+from .convert import convert
 from .network import SliceNetwork
 
 __all__ = ["Converter"]
@@ -43,7 +43,7 @@ class Converter(SliceNetwork):
         self,
         model: nn.Module,
         conv_cfg: Mapping[str, Any],
-        additional_forward_fts: Sequence[str] = (),
+        additional_forward_fts: str | Sequence[str] = (),
         skip_first_conv: bool = True,
         first_conv_in_channels: int = 1,
         **old: Any,
@@ -52,17 +52,20 @@ class Converter(SliceNetwork):
         channels = renamed.pop("first_conv_in_channels", first_conv_in_channels)
         if renamed:
             raise TypeError(f"Converter has no argument {sorted(renamed)}")
+        if isinstance(additional_forward_fts, str):
+            additional_forward_fts = [additional_forward_fts]
         if unknown := set(additional_forward_fts or ()) - {"thickness"}:
             raise ValueError(
                 f"additional_forward_fts must be ['thickness'] or empty, got {sorted(unknown)}"
             )
+        if not isinstance(conv_cfg, Mapping):
+            raise TypeError(f"conv_cfg must be a dict with a conv_type, got {conv_cfg!r}")
         settings = _with_new_names(conv_cfg, OLD_SETTINGS)
         operator: str | type[SliceConv] | None = settings.pop("conv_type", None)
         if operator is None:
             raise ValueError(f"conv_cfg must have a conv_type, got {sorted(settings)}")
-        network = convert_to_3d(
-            model, operator, channels, skip_first_conv=skip_first_conv, **settings
-        )
+        arguments = (channels, skip_first_conv, (), False)
+        network = convert(model, operator, *arguments, settings, stacklevel=3)
         parts = (network.model, network.context, network.report)
         super().__init__(*parts, network.in_channels, network.expand_channels)
 

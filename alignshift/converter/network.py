@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from alignshift.operators.base import check_thickness, check_volume, fold_slices
+from alignshift.operators.checks import check_thickness, check_volume
 from alignshift.operators.context import SliceContext, SliceFrame
+from alignshift.operators.folding import fold_slices
 
+from .outputs import map_tensors
 from .report import ConversionReport
 
 __all__ = ["SliceNetwork"]
@@ -33,8 +34,8 @@ class SliceNetwork(nn.Module):
         context: The context that those layers share.
         report: What was converted.
         in_channels: Channels that the volume must have, any number where ``None``.
-        expand_channels: A volume of one channel is repeated to so many, where the network's first
-            convolution could not be adapted.
+        expand_channels: Where the network's first convolution could not be adapted, a volume of one
+            channel is repeated to so many; it may as well have them.
 
     Attributes:
         model: The 2D network.
@@ -55,16 +56,22 @@ class SliceNetwork(nn.Module):
         self.report = report
         self.in_channels = in_channels
         self.expand_channels = expand_channels
+        # The flag alone: what is frozen inside stays in the mode that it is in.
+        self.training = model.training
         self.register_state_dict_post_hook(_to_2d_names)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(_from_2d_names)  # type: ignore[no-untyped-call]
 
-    def forward(self, volume: Tensor, thickness: Tensor | None = None, *args: Any) -> Any:
+    def forward(
+        self, volume: Tensor, thickness: Tensor | None = None, *args: Any, **kwargs: Any
+    ) -> Any:
         """Run the network on every slice.
 
         Args:
             volume: Shape (N, C, D, H, W), slices from top to bottom.
             thickness: Slice thickness in mm, shape (N,) or (N, 1), for operators that use it.
-            *args: Further arguments of the 2D network.
+            *args: Further arguments of the 2D network, as it takes them: a tensor with a row for
+                each image has one for each slice, (N * D, ...), stack after stack.
+            **kwargs: The same, by name.
 
         Returns:
             What the 2D network returns, with slices as the third axis of every tensor: maps
@@ -73,33 +80,23 @@ class SliceNetwork(nn.Module):
         Raises:
             ValueError: If a shape does not fit, or the network's output does not keep the slices
                 apart in its first axis.
+            TypeError: If volume or thickness is no tensor, or the network returns tensors inside an
+                object that is no list, tuple, mapping or dataclass.
         """
-        check_volume(volume, self.in_channels)
+        accepted = (self.in_channels, self.expand_channels)
+        check_volume(volume, *(channels for channels in accepted if channels is not None))
         check_thickness(thickness, volume)
         frame = SliceFrame(volume.shape[0], volume.shape[2], thickness)
         if self.expand_channels:
             volume = volume.expand(-1, self.expand_channels, -1, -1, -1)
         previous = self.context.enter(frame)
         try:
-            out = self.model(fold_slices(volume), *args)
+            out = self.model(fold_slices(volume), *args, **kwargs)
         finally:
             self.context.enter(previous)
-        return self._unfold(out, frame)
+        return map_tensors(out, partial(self._unfold, frame))
 
-    def _unfold(self, out: Any, frame: SliceFrame) -> Any:
-        """Unfold every tensor of a nested output."""
-        if isinstance(out, Tensor):
-            return self._unfold_tensor(out, frame)
-        if isinstance(out, Mapping):
-            items = {key: self._unfold(value, frame) for key, value in out.items()}
-            return items if type(out) is dict else type(out)(items)  # type: ignore[call-arg]
-        if isinstance(out, tuple) and hasattr(out, "_fields"):
-            return type(out)(*(self._unfold(item, frame) for item in out))
-        if isinstance(out, list | tuple):
-            return type(out)(self._unfold(item, frame) for item in out)
-        return out
-
-    def _unfold_tensor(self, out: Tensor, frame: SliceFrame) -> Tensor:
+    def _unfold(self, frame: SliceFrame, out: Tensor) -> Tensor:
         if out.ndim == 0:
             return out
         if out.shape[0] != frame.batch * frame.depth:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from alignshift.operators import SliceConv, fold_slices, get_operator, unfold_slices
-from alignshift.operators.base import check_volume
+from alignshift.operators.checks import check_volume
 
 from .dense_head import DenseHead
 

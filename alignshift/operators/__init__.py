@@ -5,7 +5,8 @@ from __future__ import annotations
 from .a3d import A3DConv, adaptive_align
 from .acs import ACSConv, acs_conv
 from .align_shift import AlignShiftConv, align_shift
-from .base import SliceConv, fold_slices, slice_conv2d, unfold_slices
+from .base import SliceConv, slice_conv2d
+from .folding import fold_slices, unfold_slices
 from .i3d import I3DConv, i3d_conv, inflate_kernel
 from .tsm import TSMConv, temporal_shift
 

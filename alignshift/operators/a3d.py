@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .base import SliceConv, check_volume
+from .base import SliceConv
+from .checks import check_volume
 
 __all__ = ["A3DConv", "adaptive_align"]
 
@@ -118,8 +119,11 @@ class A3DConv(SliceConv):
             enable_shift: Whether to mix at all. Without, there are no mixing weights either.
 
         Raises:
-            ValueError: If ``dimension`` is below 1.
+            TypeError: If ``dimension`` is no integer.
+            ValueError: If it is below 1.
         """
+        if not isinstance(dimension, int):
+            raise TypeError(f"dimension must be an integer number of slices, got {dimension!r}")
         if dimension < 1:
             raise ValueError(f"dimension must be >= 1 slices, got {dimension}")
         self.dimension = dimension

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
-from .base import SliceConv, check_volume, slice_conv2d
+from .base import SliceConv, slice_conv2d
+from .checks import check_volume
 from .conv3d import (
     check_plain_conv2d,
     check_zero_padding,
@@ -16,6 +17,7 @@ from .conv3d import (
     plane_padding,
     same_padding,
 )
+from .folding import fold_result
 
 __all__ = ["ACSConv", "acs_conv"]
 
@@ -150,3 +152,7 @@ class ACSConv(SliceConv):
         """Apply `acs_conv` to ``x`` (N, C, D, H, W)."""
         geometry: tuple[Any, ...] = (self.stride, self.padding, self.dilation, self.groups)
         return acs_conv(x, self.weight, self.bias, *geometry)
+
+    def convolve_folded(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """The same, with the slices of the result in the batch."""
+        return fold_result(self.convolve(x))

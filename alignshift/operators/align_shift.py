@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from .base import SliceConv, check_thickness, check_volume
+from .base import SliceConv
+from .checks import check_thickness, check_volume
 from .shift import check_n_fold, shift_folds, unshift_folds_
 
 __all__ = ["AlignShiftConv", "align_shift"]

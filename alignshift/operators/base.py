@@ -3,64 +3,21 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .checks import check_thickness, check_volume
 from .context import SliceContext
 from .folding import fold_slices, unfold_slices
 from .recompute import mix_and_convolve
 
-__all__ = [
-    "SliceConv",
-    "check_thickness",
-    "check_volume",
-    "fold_slices",
-    "slice_conv2d",
-    "unfold_slices",
-]
+__all__ = ["SliceConv", "slice_conv2d"]
 
 _Pair = tuple[int, int]
-VOLUME_NDIM = 5
-
-
-def check_volume(x: Tensor, channels: int | None = None) -> None:
-    """Check that ``x`` is a stack of slices.
-
-    Args:
-        x: Tensor that should be of shape (N, C, D, H, W).
-        channels: Number of channels that it should have, any number where ``None``.
-
-    Raises:
-        ValueError: If it has another number of dimensions or of channels.
-    """
-    if x.ndim != VOLUME_NDIM:
-        raise ValueError(f"x must be of shape (N, C, D, H, W), got {tuple(x.shape)}")
-    if channels is not None and x.shape[1] != channels:
-        raise ValueError(
-            f"x must have {channels} channels in (N, C, D, H, W), got shape {tuple(x.shape)}"
-        )
-
-
-def check_thickness(thickness: Tensor | None, x: Tensor) -> None:
-    """Check that ``thickness``, where there is one, goes with the stacks of ``x`` (N, C, D, H, W).
-
-    Raises:
-        ValueError: If it is not floating point, of another length than N or on another device.
-    """
-    if thickness is None:
-        return
-    if thickness.shape not in ((x.shape[0],), (x.shape[0], 1)):
-        raise ValueError(
-            f"thickness must be of shape (N,) or (N, 1) with N = {x.shape[0]}, "
-            f"got {tuple(thickness.shape)}"
-        )
-    if not thickness.is_floating_point():
-        raise ValueError(f"thickness must be floating point (mm), got {thickness.dtype}")
-    if thickness.device != x.device:
-        raise ValueError(f"thickness must be on {x.device} like x, got {thickness.device}")
 
 
 def slice_conv2d(
@@ -101,7 +58,8 @@ class SliceConv(nn.Conv2d):
 
     Being an `nn.Conv2d` with a 4-D weight, it is initialized like one and loads 2D checkpoints as
     they are. An operator overrides `mix_slices`, which exchanges information between slices, or
-    `convolve` where its kernel is more than a 2D one; its own settings are those of `configure`.
+    `convolve` and `convolve_folded` where its kernel is more than a 2D one; its own settings are
+    those of `configure`.
 
     Args:
         in_channels: Channels C of the input.
@@ -164,6 +122,13 @@ class SliceConv(nn.Conv2d):
         return cls.combination[0].__name__ if cls.combination else cls.__name__
 
     @classmethod
+    def min_channels(cls, settings: Mapping[str, Any]) -> int:
+        """Fewest input channels that the operator can mix with these settings."""
+        arguments = inspect.signature(cls.configure).bind(None, **settings)
+        arguments.apply_defaults()
+        return int(arguments.arguments.get("n_fold", 1))
+
+    @classmethod
     def setting_names(cls) -> tuple[str, ...]:
         """Names of the operator's own settings."""
         return tuple(inspect.signature(cls.configure).parameters)[1:]
@@ -181,33 +146,74 @@ class SliceConv(nn.Conv2d):
 
     def convolve(self, x: Tensor) -> Tensor:
         """Convolve every slice of ``x`` (N, C, D, H, W) with the 2D kernel."""
-        return unfold_slices(super().forward(fold_slices(x)), x.shape[2])
+        return unfold_slices(self.convolve_folded(x), x.shape[2])
 
-    def forward(self, x: Tensor, thickness: Tensor | None = None) -> Tensor:
+    def convolve_folded(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """The same with the slices of the result in the batch: (N * D, C_out, H', W').
+
+        It is what the 2D convolution returns, no view of it, and may be changed in place like that.
+
+        Args:
+            x: Shape (N, C, D, H, W).
+            *args: What the forward of a 2D convolution of its own kind takes beside images.
+            **kwargs: The same, by name.
+        """
+        return super().forward(fold_slices(x), *args, **kwargs)
+
+    def forward(self, input: Tensor, thickness: Tensor | None = None) -> Tensor:
         """Mix the slices, then convolve each.
 
         Args:
-            x: Volume of shape (N, C, D, H, W), slices from top to bottom. In a converted network
-                (N * D, C, H, W): `SliceContext` has the rest.
-            thickness: Slice thickness in mm, shape (N,) or (N, 1), for operators that use it.
+            input: Volume of shape (N, C, D, H, W), slices from top to bottom. In a converted
+                network (N * D, C, H, W): `SliceContext` has the rest.
+            thickness: Slice thickness in mm, shape (N,) or (N, 1), for operators that use it. In a
+                converted network the network takes it.
 
         Returns:
-            Volume of shape (N, C_out, D, H', W') in channels_last_3d, folded if ``x`` is.
+            Volume of shape (N, C_out, D, H', W') in channels_last_3d, folded if ``input`` is.
 
         Raises:
-            ValueError: If the shape of ``x``, or shape, dtype or device of ``thickness``, is wrong.
+            ValueError: If the shape of ``input``, or shape, dtype or device of ``thickness``, is
+                wrong.
+            TypeError: If one of them is no tensor, or a converted network gives its layer a second
+                argument, which a 2D convolution does not take.
         """
         if self.context is None:
-            return self._forward_volume(x, thickness)
-        frame = self.context.frame_of(x, self.path)
-        return fold_slices(self._forward_volume(unfold_slices(x, frame.depth), frame.thickness))
+            return self._forward_volume(input, thickness)
+        if thickness is not None:
+            raise TypeError(
+                f"layer {self.path} of a converted network must get images alone, like nn.Conv2d, "
+                "got a second argument: give the thickness to the network"
+            )
+        return self.forward_images(input)
 
     def _forward_volume(self, x: Tensor, thickness: Tensor | None) -> Tensor:
         check_volume(x, self.in_channels)
         check_thickness(thickness, x)
         if self._mixes_again():
-            return mix_and_convolve(self, x, thickness, self.weight, self.bias)
+            out = mix_and_convolve(self, x, thickness, self.weight, self.bias)
+            return unfold_slices(out, x.shape[2])
         return self.convolve(self.mix_slices(x, thickness))
+
+    def forward_images(self, images: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """`forward` in a converted network, on slices folded into the batch.
+
+        Args:
+            images: Shape (N * D, C, H, W).
+            *args: What the forward of a 2D convolution of its own kind takes beside images.
+            **kwargs: The same, by name.
+
+        Returns:
+            Shape (N * D, C_out, H', W').
+        """
+        assert self.context is not None
+        frame = self.context.frame_of(images, self.path)
+        x = unfold_slices(images, frame.depth)
+        check_volume(x, self.in_channels)
+        check_thickness(frame.thickness, x)
+        if self._mixes_again():
+            return mix_and_convolve(self, x, frame.thickness, self.weight, self.bias)
+        return self.convolve_folded(self.mix_slices(x, frame.thickness), *args, **kwargs)
 
     def _mixes_again(self) -> bool:
         """Whether backward mixes again: where a gradient will be asked for, and how is known."""
@@ -220,6 +226,9 @@ class SliceConv(nn.Conv2d):
     def scratch_like(self, x: Tensor) -> Tensor | None:
         """Memory for the mixed copy of ``x``, where nobody keeps that and layers can share it."""
         if self.context is None or torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return None
+        # Another kind of convolution may return, or keep, what it is given.
+        if self.combination is not None:
             return None
         # The allocators of other devices keep what was freed.
         dense = x.is_contiguous(memory_format=torch.channels_last_3d)

@@ -70,6 +70,9 @@ class SliceContext(threading.local):
         Layers that compute their activations again in backward (gradient checkpointing) then find
         the frame of their forward, however many forwards came in between.
         """
+        # It stays until the next forward, with the thickness and the scratch memory of one layer.
+        # Taken off at the end of backward, it would be missed by a second one, through gradients
+        # of `create_graph`, which computes activations again without passing this hook first.
         self.frame = frame
 
     def frame_of(self, x: Tensor, path: str) -> SliceFrame:

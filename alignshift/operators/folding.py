@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["fold_slices", "unfold_slices"]
+__all__ = ["fold_result", "fold_slices", "unfold_slices"]
 
 
 def fold_slices(x: Tensor) -> Tensor:
@@ -18,6 +18,22 @@ def fold_slices(x: Tensor) -> Tensor:
         # convolution which of its kernels to take, and the channels_last one is much faster.
         return x.contiguous().flatten(0, 2).unsqueeze(-1).movedim(-1, 1)
     return x.contiguous(memory_format=torch.channels_last_3d).transpose(1, 2).flatten(0, 1)
+
+
+def fold_result(x: Tensor) -> Tensor:
+    """`fold_slices` for a volume that was just computed and that nobody else holds.
+
+    It takes the memory of ``x`` over without counting as a view of it, which could not be changed
+    in place after a forward under `torch.no_grad`, as the result of a 2D convolution can.
+
+    Args:
+        x: Shape (N, C, D, H, W). What computed it must not need it for backward.
+    """
+    slices = x.contiguous(memory_format=torch.channels_last_3d).transpose(1, 2)
+    folded: Tensor = torch.ops.aten._unsafe_view(
+        slices, (slices.shape[0] * slices.shape[1], *slices.shape[2:])
+    )
+    return folded
 
 
 def unfold_slices(x: Tensor, num_slices: int) -> Tensor:

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
-from .base import SliceConv, check_volume, slice_conv2d
+from .base import SliceConv, slice_conv2d
+from .checks import check_volume
 from .conv3d import (
     check_plain_conv2d,
     check_zero_padding,
@@ -17,6 +18,7 @@ from .conv3d import (
     plane_padding,
     same_padding,
 )
+from .folding import fold_result
 
 __all__ = ["I3DConv", "i3d_conv", "inflate_kernel"]
 
@@ -158,6 +160,10 @@ class I3DConv(SliceConv):
         """Apply `i3d_conv` to ``x`` (N, C, D, H, W)."""
         geometry: tuple[Any, ...] = (self.stride, self.padding, self.dilation, self.groups)
         return i3d_conv(x, self.weight, self.bias, *geometry)
+
+    def convolve_folded(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """The same, with the slices of the result in the batch."""
+        return fold_result(self.convolve(x))
 
     def _load_from_state_dict(
         self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any

@@ -32,7 +32,7 @@ def mix_and_convolve(
         bias: The layer's bias.
 
     Returns:
-        Volume of shape (N, C_out, D, H', W') in channels_last_3d.
+        The slices of the result, folded: (N * D, C_out, H', W') in channels_last.
     """
     kind = x.device.type
     autocast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
@@ -42,7 +42,7 @@ def mix_and_convolve(
         x, weight = x.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
     out: Tensor = _MixAndConvolve.apply(layer, thickness, x, weight, bias)
-    return unfold_slices(out, x.shape[2])
+    return out
 
 
 def _compute(

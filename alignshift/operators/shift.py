@@ -16,8 +16,11 @@ def check_n_fold(n_fold: int, channels: int) -> None:
     """Check that two folds of ``channels // n_fold`` >= 1 channels exist.
 
     Raises:
-        ValueError: If ``n_fold`` is below 2 or above the number of channels.
+        TypeError: If ``n_fold`` is no integer.
+        ValueError: If it is below 2 or above the number of channels.
     """
+    if not isinstance(n_fold, int):
+        raise TypeError(f"n_fold must be an integer, got {n_fold!r}")
     if not MIN_N_FOLD <= n_fold <= channels:
         raise ValueError(
             f"n_fold must be between {MIN_N_FOLD} and the number of channels ({channels}), "

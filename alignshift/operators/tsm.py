@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .base import SliceConv, check_volume
+from .base import SliceConv
+from .checks import check_volume
 from .shift import check_n_fold, shift_folds, unshift_folds_
 
 __all__ = ["TSMConv", "temporal_shift"]

@@ -13,7 +13,7 @@ import torchvision
 from torch import Tensor, nn
 
 from alignshift import SliceConv, TruncatedDenseNet3d, load_2d_weights, read_state_dict
-from alignshift.weights import adapt_input_channels
+from alignshift.weights import adapt_input_channels, first_convolution
 
 State = dict[str, Tensor]
 
@@ -85,6 +85,40 @@ def test_a_grey_image_gives_the_response_of_its_rgb_copy(densenet121: State) -> 
         )
         actual = model.conv0(image.expand(-1, channels, -1, -1, -1))
         torch.testing.assert_close(actual[:, :, 0], expected)
+
+
+def test_only_the_first_convolution_is_fitted() -> None:
+    model = nn.Sequential(SliceConv(3, 8, 3), SliceConv(8, 8, 3))
+    state = {"0.weight": torch.rand(8, 3, 3, 3), "1.weight": torch.rand(8, 3, 3, 3)}
+    report = load_2d_weights(model, state)
+    assert report.loaded == ("0.weight",)
+    assert report.skipped == {
+        "1.weight": "is of shape (8, 3, 3, 3), 1.weight is of shape (8, 8, 3, 3)"
+    }
+
+
+@pytest.mark.parametrize(
+    ("widths", "in_channels", "expected"),
+    [
+        ([], 1, None),
+        ([3, 8, 3], 1, "0"),
+        ([1, 8, 3], 1, "0"),
+        ([64, 3, 8], 1, "1"),  # a head before the stem
+        ([64, 1, 8], None, "1"),
+        ([16, 3, 8], 16, "0"),
+        ([64, 8], 1, "0"),
+        ([0, 8, 3], 1, "0"),  # lazy
+        ([4, 0, 8], 1, "0"),
+    ],
+)
+def test_which_convolution_reads_the_images(
+    widths: list[int], in_channels: int | None, expected: str | None
+) -> None:
+    convs = {
+        str(i): nn.Conv2d(width, 8, 1) if width else nn.LazyConv2d(8, 1)
+        for i, width in enumerate(widths)
+    }
+    assert first_convolution(convs, in_channels) == expected
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4, 7])

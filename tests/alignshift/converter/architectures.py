@@ -60,8 +60,16 @@ def _segmentation(name: str, size: int = SIZE) -> Architecture:
     return _tv(name, size, weights_backbone=None)
 
 
-def _tv_custom(name: str, build: Callable[[], nn.Module]) -> Architecture:
-    return Architecture(name, "torchvision", build)
+def _tv_custom(name: str, build: Callable[[], nn.Module], size: int = SIZE) -> Architecture:
+    return Architecture(name, "torchvision", build, size)
+
+
+def _with_transform(name: str, size: int = SIZE) -> Architecture:
+    # As they are with weights=..., which changes the colors of the images in forward.
+    def build() -> nn.Module:
+        return get_model(name, weights=None, init_weights=False, transform_input=True)
+
+    return _tv_custom(f"{name}, transform_input", build, size)
 
 
 def _timm(
@@ -123,8 +131,10 @@ TORCHVISION = (
     _tv("mnasnet0_5"),
     _tv("shufflenet_v2_x0_5"),
     _tv("googlenet", init_weights=False),
+    _with_transform("googlenet"),
     # Its auxiliary classifier takes no smaller images.
     _tv("inception_v3", 299, init_weights=False),
+    _with_transform("inception_v3", 299),
     _tv("efficientnet_b0"),
     _tv("efficientnet_v2_s"),
     _tv("regnet_x_400mf"),

@@ -83,66 +83,13 @@ def test_in_place_it_is_the_2d_network() -> None:
     assert isinstance(conv, TSMConv)
 
 
-@pytest.mark.parametrize("in_channels", [1, 2, 3, 5, None])
-def test_grey_volumes_give_what_their_rgb_copies_gave(in_channels: int | None) -> None:
-    model = EveryLayer().eval()
-    net = convert_to_3d(model, SliceConv, in_channels)
-    x = volume()
-    out = net(x.expand(-1, in_channels or 3, -1, -1, -1))
-    expected = model(rgb_slices(x)).view(2, DEPTH, 5).transpose(1, 2)
-    torch.testing.assert_close(out, expected)
-
-
-def test_an_odd_first_convolution_gets_repeated_volumes() -> None:
-    model = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(12, 8, 3), nn.Conv2d(8, 8, 1)).eval()
-    net = convert_to_3d(model, TSMConv, tsm=False)
-    x = volume()
-    expected = model(rgb_slices(x)).view(2, DEPTH, 8, 6, 6).transpose(1, 2)
-    torch.testing.assert_close(net(x), expected)
-    assert "repeated to 3 channels" in net.report.first_conv
-    with pytest.raises(ValueError, match="first convolution, 1, is no plain one of 3 channels"):
-        convert_to_3d(model, TSMConv, in_channels=2)
-
-
-def test_two_convolutions_that_read_the_image_get_repeated_volumes() -> None:
-    class TwoBranches(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.wide, self.narrow = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(3, 8, 1)
-            self.mix = nn.Conv2d(8, 8, 1)
-
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return self.mix(self.wide(images) + self.narrow(images))
-
-    model = TwoBranches()
-    net = convert_to_3d(model, TSMConv, tsm=False)
-    expected = model(rgb_slices(volume())).view(2, DEPTH, 8, 16, 16).transpose(1, 2)
-    torch.testing.assert_close(net(volume()), expected)
-    assert net.report.skipped["narrow"] == "takes 3 channels like the first convolution"
-
-
-def test_a_first_convolution_of_another_kind_gets_repeated_volumes() -> None:
-    class Standardized(nn.Conv2d):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            weight = self.weight / self.weight.std((1, 2, 3), keepdim=True)
-            return self._conv_forward(x, weight, self.bias)
-
-    model = nn.Sequential(Standardized(3, 8, 3), nn.Conv2d(8, 8, 1))
-    expected = model(rgb_slices(volume())).view(2, DEPTH, 8, 14, 14).transpose(1, 2)
-    torch.testing.assert_close(convert_to_3d(model, TSMConv, tsm=False)(volume()), expected)
-
-
-def test_frozen_convolutions_stay_frozen() -> None:
-    model = EveryLayer()
-    model.requires_grad_(False)
-    for operator in ("TSMConv", "A3DConv"):
-        net = convert_to_3d(model, operator, **SETTINGS.get(operator, {}))
-        assert not net.model.stem.weight.requires_grad
-
-
-def test_channels_are_checked() -> None:
-    with pytest.raises(ValueError, match=r"x must have 1 channels .* \(2, 3, 3, 16, 16\)"):
-        convert_to_3d(EveryLayer(), TSMConv)(volume().expand(-1, 3, -1, -1, -1))
+@pytest.mark.parametrize("operator", list(OPERATORS))
+def test_frozen_convolutions_stay_frozen(operator: str) -> None:
+    model = EveryLayer(weight_norm=operator != "I3DConv").requires_grad_(False)
+    net = convert_to_3d(model, operator, **SETTINGS.get(operator, {}))
+    learning = {name.rpartition(".")[2] for name, p in net.named_parameters() if p.requires_grad}
+    assert len(net.report.converted) >= 2
+    assert learning <= {"adaptive_align_weights"}
 
 
 def test_first_and_named_convolutions_can_be_left_alone() -> None:
@@ -186,6 +133,27 @@ def test_networks_that_keep_computed_weights_can_be_copied() -> None:
     torch.testing.assert_close(net(volume()), expected)
 
 
+def test_lazy_convolutions_too_narrow_to_mix_are_left_alone() -> None:
+    model = nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyConv2d(8, 3), nn.LazyConv2d(2, 1))
+    net = convert_to_3d(model, AlignShiftConv)
+    out = net(volume(), THICKNESS)
+    assert [type(layer) for layer in net.model] == [nn.Conv2d, SliceConv, AlignShiftConv]
+    assert out.shape == (2, 2, DEPTH, 12, 12)
+    torch.testing.assert_close(net(volume(), THICKNESS), out)
+
+
+@pytest.mark.parametrize("operator", list(OPERATORS))
+def test_shared_weights_stay_shared(operator: str) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), *(nn.Conv2d(8, 8, 3, padding=1) for _ in range(3)))
+    model[2].weight = model[1].weight
+    net = convert_to_3d(model, operator, **SETTINGS.get(operator, {}))
+    first, second, other = (layer.weight for layer in net.model[1:])
+    assert first is second
+    assert first is not other
+    net(volume(), THICKNESS).sum().backward()
+    assert first.grad is not None
+
+
 def test_a_network_of_one_convolution() -> None:
     net = convert_to_3d(nn.Conv2d(16, 8, 3), TSMConv, in_channels=None, skip_first_conv=False)
     assert type(net.model) is TSMConv
@@ -195,6 +163,7 @@ def test_a_network_of_one_convolution() -> None:
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
+        ({"n_fold": 8.0}, TypeError, "n_fold must be an integer, got 8.0"),
         ({"n_fold": 1}, ValueError, r"n_fold must be between 2 .* got 1"),
         ({"n_fold": 17}, ValueError, r"number of channels \(16\), got 17"),
         ({"ref_thickness": -1.0}, ValueError, "ref_thickness must be > 0 mm"),
@@ -213,6 +182,63 @@ def test_wrong_settings_are_named_and_change_nothing(
         convert_to_3d(model, AlignShiftConv, in_place=True, **settings)
     assert not any(isinstance(m, SliceConv) for m in model.modules())
     assert model.stem.in_channels == 3
+
+
+@pytest.mark.parametrize("arguments", [{}, {"in_channels": 16}])
+def test_a_refused_conversion_in_place_changes_nothing(arguments: dict[str, Any]) -> None:
+    model = torchvision.models.resnet18()
+    names = {name: (type(m), repr(m)) for name, m in model.named_modules()}
+    with pytest.raises(ValueError, match="n_fold must be between"):
+        convert_to_3d(model, TSMConv, in_place=True, n_fold=1000, **arguments)
+    assert names == {name: (type(m), repr(m)) for name, m in model.named_modules()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (
+            (torchvision.models.resnet18, TSMConv),
+            TypeError,
+            r"an nn.Module, got .*: .* resnet18\(\)",
+        ),
+        ((EveryLayer, TSMConv), TypeError, r"an nn.Module, got .*EveryLayer.*: .* EveryLayer\(\)"),
+        (
+            (nn.ReLU(), nn.Conv2d),
+            TypeError,
+            "operator must be a SliceConv class or one of .*Conv2d",
+        ),
+        ((nn.ReLU(), 8), TypeError, "operator must be .* got 8"),
+        ((nn.ReLU(), TSMConv, 1.0), TypeError, "in_channels must be an integer or None, got 1.0"),
+        ((nn.ReLU(), TSMConv, 0), ValueError, "in_channels must be at least 1, got 0"),
+    ],
+)
+def test_arguments_of_other_types_are_named(
+    arguments: tuple[Any, ...], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        convert_to_3d(*arguments)
+
+
+def test_one_pattern_may_be_given_as_it_is() -> None:
+    one, many = (
+        convert_to_3d(torchvision.models.resnet18(), TSMConv, skip=skip).report
+        for skip in (r"layer[34]\..*", [r"layer[34]\..*"])
+    )
+    assert one == many
+    assert one.skipped["layer4.1.conv2"] == "told to"
+
+
+@pytest.mark.parametrize(
+    ("skip", "message"),
+    [
+        (["layer1.*", "layer9.*"], r"there are conv1, layer1.0.conv1, .* got \['layer9.*'\]"),
+        ("conv", r"got \['conv'\], which match none"),
+        (["("], r"skip must be regular expressions, got '\('"),
+    ],
+)
+def test_patterns_that_match_nothing_are_named(skip: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        convert_to_3d(torchvision.models.resnet18(), TSMConv, skip=skip)
 
 
 def test_an_unknown_operator_is_named() -> None:

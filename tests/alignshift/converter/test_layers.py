@@ -13,11 +13,20 @@ from alignshift.converter.layers import check_layers, count_layers
 from tests.alignshift.converter.networks import EveryLayer, NestedOutputs
 
 
+class OwnConv3d(nn.Conv3d):
+    """A layer for volumes by another name."""
+
+
+class Wrapper(OwnConv3d):
+    """And one more step away."""
+
+
 @pytest.mark.parametrize(
     ("layer", "reason"),
     [
         (lambda: nn.Conv3d(1, 1, 1), "layer for volumes"),
         (lambda: nn.BatchNorm3d(1), "layer for volumes"),
+        (lambda: Wrapper(1, 1, 1), "layer for volumes"),
         (lambda: nn.AdaptiveAvgPool3d(1), "layer for volumes"),
         (lambda: SliceConv(8, 8, 1), "works on slices already"),
         (lambda: torch.jit.script(nn.Conv2d(1, 1, 1)), "compiled module"),

@@ -82,6 +82,8 @@ def test_it_is_convert_to_3d(cfg: dict[str, Any]) -> None:
             ValueError,
             r"\['thickness'\] or empty, got \['age'\]",
         ),
+        ({"additional_forward_fts": "age"}, ValueError, r"or empty, got \['age'\]"),
+        ({"conv_cfg": None}, TypeError, "conv_cfg must be a dict with a conv_type, got None"),
         ({"first_convs": 1}, TypeError, r"no argument \['first_convs'\]"),
     ],
 )
@@ -92,6 +94,24 @@ def test_wrong_arguments_are_named(
 
     with pytest.raises(error, match=message):
         Converter(EveryLayer(), **{"conv_cfg": {"conv_type": "TSMConv"}, **arguments})
+
+
+def test_what_forward_takes_may_be_one_word() -> None:
+    from alignshift import Converter
+
+    cfg = {"conv_type": "AlignShiftConv"}
+    assert Converter(EveryLayer(), cfg, "thickness")(volume(), THICKNESS).shape == (2, 5, 3)
+
+
+def test_warnings_point_at_the_line_that_calls() -> None:
+    from alignshift import Converter, convert_to_3d
+
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+    with pytest.warns(UserWarning, match="slices are not mixed") as caught:
+        Converter(model, {"conv_type": "TSMConv"})
+    with pytest.warns(UserWarning, match="slices are not mixed") as caught_too:
+        convert_to_3d(model, "TSMConv")
+    assert [w.filename for w in (*caught, *caught_too)] == [__file__] * 2
 
 
 def test_an_old_and_a_new_name_at_once_are_refused() -> None:

@@ -86,3 +86,5 @@ def test_wrong_weights_are_named() -> None:
 def test_wrong_dimension_is_named() -> None:
     with pytest.raises(ValueError, match="dimension must be >= 1 slices, got 0"):
         A3DConv(8, 4, 3, dimension=0)
+    with pytest.raises(TypeError, match=r"dimension must be an integer .* got 3\.0"):
+        A3DConv(8, 4, 3, dimension=3.0)

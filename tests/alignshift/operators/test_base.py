@@ -9,8 +9,44 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from alignshift.operators import SliceConv, fold_slices, slice_conv2d, unfold_slices
-from tests.alignshift.operators.operator_cases import DEPTH, THICKNESS, make, volume
+from alignshift.operators import (
+    SliceConv,
+    fold_slices,
+    get_operator,
+    slice_conv2d,
+    unfold_slices,
+)
+from alignshift.operators.folding import fold_result
+from tests.alignshift.operators.operator_cases import (
+    DEPTH,
+    THICKNESS,
+    every_operator,
+    make,
+    volume,
+)
+
+
+@every_operator
+def test_fewest_channels_that_can_be_mixed(name: str) -> None:
+    operator, folds = get_operator(name), name in ("AlignShiftConv", "TSMConv")
+    assert operator.min_channels({}) == (8 if folds else 1)
+    if folds:
+        assert operator.min_channels({"n_fold": 4}) == 4
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last_3d])
+def test_a_result_is_folded_without_being_a_view(
+    channels: int, memory_format: torch.memory_format
+) -> None:
+    x = volume(channels=channels).contiguous(memory_format=memory_format).requires_grad_()
+    with torch.no_grad():
+        folded = fold_result(x.clone())
+    assert not folded._is_view()
+    assert torch.equal(folded, fold_slices(x))
+    last = x.detach().contiguous(memory_format=torch.channels_last_3d)
+    assert fold_result(last).data_ptr() == last.data_ptr()
+    torch.autograd.gradcheck(lambda v: fold_result(2 * v), x.detach().double().requires_grad_())
 
 
 @pytest.mark.parametrize("channels", [1, 4])

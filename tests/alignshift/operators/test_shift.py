@@ -44,6 +44,11 @@ def test_incoming_gradient_and_input_are_not_changed() -> None:
     assert torch.equal(y, before[1])
 
 
+def test_n_fold_must_be_a_whole_number() -> None:
+    with pytest.raises(TypeError, match=r"n_fold must be an integer, got 8\.0"):
+        check_n_fold(8.0, channels=8)
+
+
 @pytest.mark.parametrize("n_fold", [2, 8])
 def test_n_fold_at_its_limits(n_fold: int) -> None:
     check_n_fold(n_fold, channels=8)

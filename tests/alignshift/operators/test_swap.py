@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
+import weakref
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, parametrize
 
 from alignshift.operators import AlignShiftConv, SliceConv, TSMConv, align_shift
 from alignshift.operators.swap import as_2d_convolutions, combined_class, swap_operator
@@ -69,6 +71,42 @@ def test_the_old_weight_norm_goes_on_computing_the_weight() -> None:
     torch.testing.assert_close(operator(x, THICKNESS), expected)
 
 
+@pytest.mark.parametrize("kind", ["weight norm", "spectral norm"])
+def test_parametrizations_can_be_removed_again(kind: str) -> None:
+    conv, x = CONVS[kind](), volume()
+    operator = swap_operator(conv, AlignShiftConv)
+    expected = operator(x, THICKNESS)
+    other = swap_operator(CONVS[kind](), AlignShiftConv)
+    parametrize.remove_parametrizations(operator, "weight")
+    assert type(operator) is AlignShiftConv
+    torch.testing.assert_close(operator(x, THICKNESS), expected)
+    # Layers do not share the class that the parametrization was taken off.
+    other(x, THICKNESS).sum().backward()
+    parametrize.register_parametrization(operator, "weight", nn.Identity())
+    torch.testing.assert_close(operator(x, THICKNESS), expected)
+
+
+def test_parametrized_convolutions_of_another_kind() -> None:
+    conv, x = parametrizations.weight_norm(StandardizedConv(8, 4, 3, padding=1)), volume()
+    before = type(conv)
+    operator = swap_operator(conv, TSMConv)
+    expected = operator(x)
+    with as_2d_convolutions(nn.Sequential(operator)):
+        assert type(operator) is before
+    parametrize.remove_parametrizations(operator, "weight")
+    assert type(operator) is combined_class(TSMConv, StandardizedConv)
+    torch.testing.assert_close(operator(x), expected)
+
+
+def test_classes_of_parametrized_convolutions_go_with_them() -> None:
+    operator = swap_operator(CONVS["weight norm"](), TSMConv)
+    kind = weakref.ref(type(operator))
+    assert issubclass(kind(), TSMConv)
+    del operator
+    gc.collect()
+    assert kind() is None
+
+
 def test_plain_convolutions_become_the_operator_itself() -> None:
     assert type(swap_operator(nn.Conv2d(8, 4, 3), TSMConv)) is TSMConv
     assert combined_class(TSMConv, StandardizedConv) is combined_class(TSMConv, StandardizedConv)
@@ -108,8 +146,9 @@ def test_lazy_convolutions_loaded_before_their_first_input() -> None:
 
 def test_lazy_convolutions_are_checked_by_their_first_input() -> None:
     operator = swap_operator(nn.LazyConv2d(4, 3), AlignShiftConv, n_fold=9)
-    with pytest.raises(ValueError, match=r"n_fold must be between 2 .* \(8\), got 9"):
-        operator(volume(), THICKNESS)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"n_fold must be between 2 .* \(8\), got 9"):
+            operator(volume(), THICKNESS)
 
 
 @pytest.mark.parametrize(
