@@ -40,8 +40,11 @@ $(STAMP): pyproject.toml setup.py constraints.txt
 demo: $(STAMP)
 	"$(VENV_PYTHON)" tools/demo.py --work-dir work_dirs/demo $(DEMO_ARGS)
 
+# A process for each core, of one thread each: most tests wait for programs that they start. A
+# process may take 4 GB, so no more than eight.
 test: $(STAMP)
-	"$(VENV_PYTHON)" -m pytest $(PYTEST_ARGS) --cov
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} "$(VENV_PYTHON)" -m pytest \
+		--numprocesses auto --maxprocesses 8 --dist loadfile --cov $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	"$(VENV_PYTHON)" -m ruff check .

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import deeplesion  # noqa: F401  (registers everything)
 from deeplesion.engine.checkpoint import CheckpointError
-from deeplesion.engine.cli import run_tool
+from deeplesion.engine.cli import check_targets, run_tool
 from deeplesion.engine.config import UsageError
 from deeplesion.legacy.checkpoint import restore_file
 from deeplesion.legacy.conversion import Options, convert_file
@@ -61,22 +61,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def check_targets(source: Path, targets: list[Path], overwrite: bool) -> None:
-    """Refuse to write over the source, or over anything unless asked to."""
-    for target in targets:
-        if target.exists() and source.exists() and target.samefile(source):
-            raise UsageError(f"{target} is what is to be converted: give another name")
-        if target.exists() and not overwrite:
-            raise UsageError(f"{target} exists: give --overwrite to replace it")
-
-
 def convert(args: argparse.Namespace) -> None:
     """Convert as the arguments say."""
-    config = args.target.with_suffix(".py")
-    if config == args.target:
+    if args.target.suffix == ".py":
         raise UsageError(f"OUT.pth must not end in .py, got {args.target}")
-    written = [args.target] if args.to_reference else [args.target, config]
-    check_targets(args.source, written, args.overwrite)
+    check_targets(args.source, [args.target], args.overwrite)
+    written = [args.target]
+    if not args.to_reference:
+        written.append(args.target.with_suffix(".py"))
+        check_targets(args.source, written[1:], args.overwrite)
     if args.unsafe:
         print(UNSAFE_WARNING.format(args.source), file=sys.stderr)
     if args.to_reference:
@@ -85,7 +78,7 @@ def convert(args: argparse.Namespace) -> None:
         except CheckpointError as error:
             raise CheckpointError(f"{args.source} cannot be converted back: {error}") from error
         write_file(args.target, content)
-        print(f"{len(content['state_dict'])} tensors as they were published")
+        print(f"{len(content.get('state_dict', content))} tensors as they were published")
     else:
         options = Options(CONFIGS, args.operator, args.unsafe, args.ignore_config)
         print(*describe(convert_file(args.source, args.target, options)), sep="\n")

@@ -11,10 +11,10 @@ from collections import Counter
 from pathlib import Path
 
 import deeplesion  # noqa: F401  (registers everything)
-from deeplesion.engine.cli import run_tool
+from deeplesion.engine.cli import check_targets, run_tool
 from deeplesion.engine.config import UsageError
 from deeplesion.io import atomic_write
-from deeplesion.legacy.config import ConvertedConfig, convert_config
+from deeplesion.legacy.config import ConvertedConfig, convert_config, load_text
 from deeplesion.legacy.config_text import ConfigTextError, read_config
 from deeplesion.legacy.ledger import Status, format_table
 
@@ -58,8 +58,7 @@ def convert(args: argparse.Namespace) -> None:
     """Convert as the arguments say."""
     if Path(args.new).suffix != ".py":
         raise UsageError(f"NEW.py must end in .py, got {args.new}")
-    if Path(args.new).exists() and not args.overwrite:
-        raise UsageError(f"{args.new} exists: give --overwrite to replace it")
+    check_targets(Path(args.old), [Path(args.new)], args.overwrite)
     try:
         old = read_config(args.old)
     except ConfigTextError as error:
@@ -76,6 +75,7 @@ def convert(args: argparse.Namespace) -> None:
             f"nothing was written, the first: {first.field}: {first.note}"
         )
     text = converted.text(COMMENT.format(Path(args.old).name, NUMERICS[not args.modern]))
+    load_text(text)
     with atomic_write(args.new) as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(f"{args.new} written")

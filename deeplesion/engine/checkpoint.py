@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +22,19 @@ IGNORED_SUFFIX = "num_batches_tracked"
 SHOWN_NAMES = 3
 # Settings of operators that change what is kept for backward and no result.
 MEMORY_SETTINGS = {"inplace"}
+# How PyTorch's unpickler names what a file may not use.
+NOT_ALLOWED = re.compile(
+    r"GLOBAL (\S+) (?:was not an allowed|whose module)|(attribute '.*' of .*) is not allowed"
+)
 NUMPY_SCALARS = (np.float32, np.float64, np.int32, np.int64, np.uint32, np.bool_)
 
 
 class CheckpointError(ValueError):
     """A file is no checkpoint, is torn, or holds more than data; the message names it."""
+
+
+class UnsafeCheckpointError(CheckpointError):
+    """A file would have to run something to be read; the message names it."""
 
 
 def _history_method(owner: type, name: str) -> Callable:
@@ -62,26 +71,34 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
     Raises:
         CheckpointError: The file is not there, torn, or holds more than weights and training state.
     """
-    if not Path(path).is_file():
-        raise CheckpointError(f"checkpoint {path} does not exist")
-    try:
-        with safe_globals(_training_state_types()):
-            content = torch.load(path, map_location=map_location, weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"checkpoint {path} is not a file of plain weights and was not read, for safety: "
-            f"{str(error).splitlines()[0]}"
-        ) from error
-    except (RuntimeError, EOFError, OSError) as error:
-        raise CheckpointError(f"checkpoint {path} is torn or no checkpoint: {error}") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"checkpoint {path} holds a {type(content).__name__}, not a dict")
+    content = read_content(path, map_location)
     checkpoint = content if "state_dict" in content else {"state_dict": content}
     if not isinstance(checkpoint["state_dict"], dict):
         raise CheckpointError(f"checkpoint {path} holds no state dict under 'state_dict'")
     if not isinstance(checkpoint.get("meta"), dict):
         checkpoint.pop("meta", None)
     return checkpoint
+
+
+def read_content(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """Read what a checkpoint holds, as it stands in the file; see :func:`read_checkpoint`."""
+    if not Path(path).is_file():
+        raise CheckpointError(f"checkpoint {path} does not exist")
+    try:
+        with safe_globals(_training_state_types()):
+            content = torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:  # the unpickler raises whatever broken data lead to
+        if found := NOT_ALLOWED.search(str(error)):
+            raise UnsafeCheckpointError(
+                f"checkpoint {path} is not a file of plain weights and was not read, for safety: "
+                f"it uses {next(filter(None, found.groups()))}"
+            ) from error
+        # Of other errors the text means nothing to a user, or is advice to read it unsafely.
+        why = f": {error}".splitlines()[0] if isinstance(error, RuntimeError | OSError) else ""
+        raise CheckpointError(f"checkpoint {path} is torn or no checkpoint{why}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"checkpoint {path} holds a {type(content).__name__}, not a dict")
+    return content
 
 
 @dataclass(frozen=True)

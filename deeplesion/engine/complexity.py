@@ -14,14 +14,22 @@ from mmengine.registry import init_default_scope
 
 from deeplesion.engine.config import UsageError, datasets_of
 from deeplesion.engine.flops import FlopCount, InputSize, Parts, count_flops, count_parameters
+from deeplesion.engine.network_config import BACKBONE_25D
 from deeplesion.models.data_preprocessor import CTDataPreprocessor
 
 # What has a model read weights, or fetch them, while it is built.
 WEIGHT_SETTINGS = ("pretrained", "checkpoint_path")
-# In 2.5D the slices are channels, and the neck gets a stack of one.
-IN_CHANNELS_BACKBONE = "DenseNetCustomTrunc"
 # What a wrong setting may raise where a model is built.
-BUILD_ERRORS = (AssertionError, AttributeError, ImportError, KeyError, TypeError, ValueError)
+BUILD_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True)
@@ -126,7 +134,8 @@ def set_num_slices(model_cfg: dict, num_slices: int) -> None:
     """
     backbone, neck = model_cfg.get("backbone") or {}, model_cfg.get("neck") or []
     parts = [backbone]
-    if backbone.get("type") != IN_CHANNELS_BACKBONE:
+    # In 2.5D the slices are channels, and the neck gets a stack of one.
+    if backbone.get("type") != BACKBONE_25D:
         parts += neck if isinstance(neck, list) else [neck]
     for part in parts:
         kind = MODELS.get(part["type"]) if "type" in part else None

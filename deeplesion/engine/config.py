@@ -36,8 +36,8 @@ def load_config(path: str, options: dict[str, Any] | None, data_root: str | None
         The config.
 
     Raises:
-        UsageError: There is no such file, its backbone or operator is not known, the operator
-            does not take its settings, its parts differ in ``num_slices``, or
+        UsageError: There is no such file, it is no config, its backbone or operator is not known,
+            the operator does not take its settings, its parts differ in ``num_slices``, or
             ``DEEPLESION_ROOT`` is empty.
     """
     if not Path(path).is_file():
@@ -46,7 +46,7 @@ def load_config(path: str, options: dict[str, Any] | None, data_root: str | None
         raise UsageError(
             f"{DATA_ROOT_VARIABLE} is set to nothing: unset it, or set it to a data set's folder"
         )
-    cfg = Config.fromfile(path)
+    cfg = _read(path)
     if options:
         cfg.merge_from_dict(options)
     if data_root is None:
@@ -59,6 +59,18 @@ def load_config(path: str, options: dict[str, Any] | None, data_root: str | None
     except ValueError as error:
         raise UsageError(str(error)) from error
     check_num_slices(cfg)
+    return cfg
+
+
+def _read(path: str) -> Config:
+    """A config file that was run, whatever came of it."""
+    try:
+        cfg = Config.fromfile(path)
+    except Exception as error:  # a config is a program
+        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UsageError(f"config {path} cannot be read: {what}") from error
+    if not isinstance(model := cfg.get("model") or {}, dict):
+        raise UsageError(f"config {path}: model must be a dict, got a {type(model).__name__}")
     return cfg
 
 

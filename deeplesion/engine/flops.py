@@ -27,8 +27,12 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
 from deeplesion.models.inputs import CTInputs
+from deeplesion.models.legacy.roi_align import V1SingleRoIExtractor
+from deeplesion.models.legacy.roi_head import V1StandardRoIHead
 
-ROI_HEADS = (StandardRoIHead, CascadeRoIHead)
+# Those whose computation is known here; version 1's have other numerics and the same maps.
+ROI_HEADS = (StandardRoIHead, CascadeRoIHead, V1StandardRoIHead)
+EXTRACTORS = (SingleRoIExtractor, V1SingleRoIExtractor)
 
 
 class InputSize(NamedTuple):
@@ -207,7 +211,7 @@ def _count_roi_head(roi_head: BaseRoIHead, rois: RoILimits) -> int:
 def _count_roi_stage(
     roi_head: BaseRoIHead, extractor: BaseRoIExtractor, head: nn.Module, number: int
 ) -> int:
-    if type(extractor) is not SingleRoIExtractor:
+    if type(extractor) not in EXTRACTORS:
         raise _NotCountableError(
             f"{type(extractor).__name__} computes with the maps of RoIs itself"
         )

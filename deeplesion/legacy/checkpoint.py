@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,15 +10,29 @@ import torch
 from torch import Tensor
 
 from deeplesion.engine.checkpoint import CheckpointError
-from deeplesion.legacy.files import PublishedFile
+from deeplesion.legacy.files import PublishedFile, split_file
 from deeplesion.legacy.keys import FC_CLS, current_name, current_tensor
-from deeplesion.legacy.networks import OUR_PARTS
+from deeplesion.legacy.networks import OUR_PARTS, unknown_names
 
 __all__ = ["KEPT", "ConvertedWeights", "convert_weights", "restore_file"]
 
 # The entry of a converted file that holds what the way back needs.
 KEPT = "published"
-KEPT_VERSION = 1
+KEPT_VERSION = 2
+KEPT_TYPES: dict[str, Any] = {
+    "names": list,
+    "prefix": str,
+    "bare": bool,
+    "meta": dict | None,
+    "dropped": dict,
+    "dtypes": dict,
+    "rounded": list,
+}
+DTYPES = {
+    str(dtype).removeprefix("torch."): dtype
+    for dtype in vars(torch).values()
+    if isinstance(dtype, torch.dtype) and dtype.is_floating_point
+}
 NOT_EXACT = "the way back would not be exact: "
 
 
@@ -48,6 +62,7 @@ class ConvertedWeights:
             "version": KEPT_VERSION,
             "names": list(file.state),
             "prefix": file.prefix,
+            "bare": file.bare,
             "meta": file.meta,
             "dropped": self.dropped,
             "dtypes": self.dtypes,
@@ -94,21 +109,48 @@ def restore_file(content: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         CheckpointError: It lacks what was kept for the way back, or would not come out exactly.
     """
-    state, kept = dict(content["state_dict"]), content.get(KEPT)
-    if not isinstance(kept, Mapping):
-        raise CheckpointError(_no_way_back(state))
-    if kept.get("version") != KEPT_VERSION:
-        raise CheckpointError(f"{NOT_EXACT}it was made by another version of this tool")
+    state, kept = split_file(content).state, _kept(content)
     if rounded := kept["rounded"]:
         raise CheckpointError(f"{NOT_EXACT}{len(rounded)} weights were rounded ({rounded[0]})")
-    restored = {}
+    restored: dict[str, Any] = {}
     for name in kept["names"]:
         tensor = _restored(name, state, kept["dropped"])
         restored[kept["prefix"] + name] = _in_dtype(name, tensor, kept["dtypes"].get(name))
     if state:
         first = next(iter(state))
         raise CheckpointError(f"{NOT_EXACT}{len(state)} weights were not published ({first})")
-    return {**({"meta": kept["meta"]} if kept["meta"] else {}), "state_dict": restored}
+    if kept["bare"]:
+        return restored
+    return {**({} if kept["meta"] is None else {"meta": kept["meta"]}), "state_dict": restored}
+
+
+def _kept(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What a converted file holds for the way back.
+
+    Raises:
+        CheckpointError: It holds nothing, or not what this tool puts there.
+    """
+    kept = content.get(KEPT)
+    if not isinstance(kept, dict):
+        raise CheckpointError(_no_way_back(content.get("state_dict", content)))
+    if kept.get("version") != KEPT_VERSION:
+        raise CheckpointError(f"{NOT_EXACT}it was made by another version of this tool")
+    if damaged := next(_damage(kept), None):
+        raise CheckpointError(f"what it kept for the way back is damaged: {KEPT}.{damaged}")
+    return kept
+
+
+def _damage(kept: Mapping[str, Any]) -> Iterator[str]:
+    """Entries that are not what this tool writes; only the first can be relied on."""
+    yield from (k for k, kind in KEPT_TYPES.items() if not isinstance(kept.get(k, ...), kind))
+    names, dropped = kept["names"], kept["dropped"]
+    if not all(isinstance(name, str) for name in names) or unknown_names(names):
+        yield "names"
+    without_effect = {name for name in names if current_name(name) is None}
+    if without_effect - dropped.keys() or not all(isinstance(t, Tensor) for t in dropped.values()):
+        yield "dropped"
+    if not all(isinstance(dtype, str) and dtype in DTYPES for dtype in kept["dtypes"].values()):
+        yield "dtypes"
 
 
 def _restored(name: str, state: dict[str, Tensor], dropped: Mapping[str, Tensor]) -> Tensor:
@@ -119,15 +161,19 @@ def _restored(name: str, state: dict[str, Tensor], dropped: Mapping[str, Tensor]
     if current not in state:
         raise CheckpointError(f"{NOT_EXACT}{current} is missing")
     tensor = state.pop(current)
-    if name in dropped:
-        return torch.cat([dropped[name], tensor])
-    return torch.roll(tensor, 1, dims=0) if FC_CLS.match(name) else tensor
+    try:
+        if name in dropped:
+            return torch.cat([dropped[name], tensor])
+        return torch.roll(tensor, 1, dims=0) if FC_CLS.match(name) else tensor
+    except (IndexError, RuntimeError) as error:
+        shape = tuple(tensor.shape)
+        raise CheckpointError(f"{NOT_EXACT}{current} has another shape, {shape}") from error
 
 
 def _in_dtype(name: str, tensor: Tensor, dtype: str | None) -> Tensor:
     if dtype is None:
         return tensor
-    original = tensor.to(getattr(torch, dtype))
+    original = tensor.to(DTYPES[dtype])
     if not _same_bits(original.float(), tensor):
         raise CheckpointError(f"{NOT_EXACT}{name} was {dtype} and has changed since")
     return original

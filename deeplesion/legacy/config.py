@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +10,14 @@ from typing import Any
 
 from mmengine.config import Config
 
+from deeplesion.engine.config import UsageError, load_config
 from deeplesion.evaluation.froc import REPORT_FPS
 from deeplesion.legacy.config_data import SPLITS, map_data
 from deeplesion.legacy.config_model import map_model
 from deeplesion.legacy.config_schedule import map_schedule
 from deeplesion.legacy.config_steps import Step
 from deeplesion.legacy.config_text import ConfigText
+from deeplesion.legacy.config_types import refuse_types
 from deeplesion.legacy.families import Family
 from deeplesion.legacy.leaf import (
     MISSING,
@@ -28,7 +31,7 @@ from deeplesion.legacy.leaf import (
 )
 from deeplesion.legacy.ledger import Ledger, Outcome, Status
 
-__all__ = ["ConvertedConfig", "convert_config", "published_config", "read_bases"]
+__all__ = ["ConvertedConfig", "convert_config", "load_text", "published_config", "read_bases"]
 
 MODEL_BASES = {
     True: "_base_/models/mask-rcnn_densenet121_legacy.py",
@@ -149,6 +152,7 @@ def convert_config(
         load = pipelines["test"][0]
         bases = _bases(load["num_slices"], load.get("interpolate", "thin"), legacy)
     map_schedule(ledger, old.used, weights_only)
+    refuse_types(ledger)
     return ConvertedConfig(
         family, ledger.in_order(), bases, ledger.settings, pipelines, Path(configs)
     )
@@ -162,8 +166,12 @@ def published_config(family: Family, num_slices: int, configs: str | Path) -> Co
         num_slices: Its number of slices.
         configs: The folder ``configs``.
     """
-    settings = {"model.backbone.type": family.backbone, "model.backbone.init_cfg": None}
-    settings |= family.slice_settings(num_slices)
+    settings = {
+        "model.backbone.type": family.backbone,
+        "model.backbone.init_cfg": None,
+        "model.test_cfg.rcnn.score_thr": family.score_thr,
+        **family.slice_settings(num_slices),
+    }
     bases = _bases(num_slices, family.interpolate, legacy=True)
     base = read_bases(Path(configs), bases)
     load = dict(base["test_pipeline"][0], num_slices=num_slices, legacy=True)
@@ -182,6 +190,21 @@ def read_bases(configs: Path, bases: Iterable[str]) -> dict[str, Any]:
     for name in bases:
         merged |= Config.fromfile(configs / name).to_dict()
     return merged
+
+
+def load_text(text: str) -> Config:
+    """A config as it will be read from the file that it is going to be.
+
+    Raises:
+        UsageError: It cannot be read.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.py"
+        path.write_text(text, encoding="utf-8")
+        try:
+            return load_config(str(path), None, None)
+        except UsageError as error:
+            raise UsageError(str(error).replace(str(path), "made of it")) from error
 
 
 def _bases(num_slices: int, interpolate: str, legacy: bool) -> list[str]:

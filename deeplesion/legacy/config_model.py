@@ -127,7 +127,7 @@ def map_model(ledger: Ledger, legacy: bool) -> Family | None:
     family = _map_backbone(ledger)
     _map_detector(ledger)
     for name, (setting, convert) in RULES.items():
-        if f"model.{name}" in ledger.fields:
+        if f"model.{name}" in ledger.open_fields():
             _apply(ledger, f"model.{name}", setting, convert)
     for field in REQUIRED:
         ledger.miss(f"model.{field}")
@@ -202,7 +202,7 @@ def _map_detector(ledger: Ledger) -> None:
     if ledger.get("model.mask_head") is None:
         for part in MASK_PARTS:
             ledger.settings[f"{ROI_HEAD}.{part}"] = None
-            ledger.drop(f"model.{part}", "it has no masks")
+            ledger.drop(ledger.below(f"model.{part}"), "it has no masks")
         ledger.settings["model.data_preprocessor.pad_mask"] = False
 
 

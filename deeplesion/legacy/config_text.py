@@ -73,7 +73,7 @@ def read_config(path: str | Path) -> ConfigText:
         raise ConfigTextError(f"config {path} is nested too deep") from error
     if not isinstance(values, dict):
         raise ConfigTextError(f"config {path} must hold an object, got a {type(values).__name__}")
-    _check_size(values, str(path))
+    _check(values, str(path))
     return ConfigText(values)
 
 
@@ -108,7 +108,7 @@ def read_config_text(text: str, name: str = "the config") -> ConfigText:
             raise ConfigTextError(f"{name}, line {statement.lineno}: nested too deep") from error
     config.values = {k: v for k, v in evaluator.names.items() if k not in evaluator.imported}
     config.used = evaluator.used
-    _check_size(config.values, name)
+    _check(config.values, name)
     if "_base_" in config.values:
         raise ConfigTextError(
             f"{name} has a _base_: give the whole config, as a checkpoint's meta holds it"
@@ -128,8 +128,8 @@ def flatten(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     return dict(_leaves(values, path))
 
 
-def _check_size(values: dict[str, Any], name: str) -> None:
-    """Refuse data that would take too long to go through."""
+def _check(values: dict[str, Any], name: str) -> None:
+    """Refuse data that would take too long to go through, or that could run something."""
     try:
         size, depth = expanded_size(values)
     except RecursionError as error:
@@ -138,6 +138,29 @@ def _check_size(values: dict[str, Any], name: str) -> None:
         raise ConfigTextError(f"{name} must be nested at most {MAX_DEPTH} deep, got {depth}")
     if size > MAX_VALUES:
         raise ConfigTextError(f"{name} must hold at most {MAX_VALUES} values, got more")
+    for key, value in _items(values):
+        # Today's registries import what a name with dots says: os.system, for one.
+        if key == "type" and isinstance(value, str) and not value.isidentifier():
+            raise ConfigTextError(
+                f"{name}: a type must be the name of a registered class, got {value!r}"
+            )
+        # It makes them import a package of that name.
+        if key == "_scope_":
+            raise ConfigTextError(f"{name}: _scope_ is not allowed, got {value!r}")
+        # Paths of fields are names with dots between them; a tuple may hold what is not known.
+        if not isinstance(key, str | int) or "." in str(key):
+            raise ConfigTextError(f"{name}: names must be text without dots, got {key!r}")
+
+
+def _items(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every key in nested data with its value."""
+    if isinstance(value, Mapping):
+        yield from value.items()
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return
+    for item in value:
+        yield from _items(item)
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,19 +13,25 @@ from mmengine.registry import init_default_scope
 
 from alignshift import __version__
 from deeplesion.engine.checkpoint import CheckpointError, compare_weights, describe_operators
-from deeplesion.engine.config import load_config
+from deeplesion.engine.complexity import BUILD_ERRORS
 from deeplesion.io import atomic_write
 from deeplesion.legacy.checkpoint import KEPT, ConvertedWeights, convert_weights
-from deeplesion.legacy.config import ConvertedConfig, convert_config, published_config
+from deeplesion.legacy.config import (
+    ConvertedConfig,
+    convert_config,
+    load_text,
+    published_config,
+)
 from deeplesion.legacy.config_text import ConfigTextError, read_config_text
 from deeplesion.legacy.families import Family
 from deeplesion.legacy.files import PublishedFile, file_hash, read_file, split_file, write_file
 from deeplesion.legacy.leaf import MISSING, difference
-from deeplesion.legacy.networks import PublishedNetwork, recognize
+from deeplesion.legacy.networks import MASK_HEAD, PublishedNetwork, recognize
 
 __all__ = ["Conversion", "Options", "convert_content", "convert_file"]
 
 IGNORE_HINT = "--ignore-config takes the settings of the papers instead"
+NO_CONFIG = "its meta has no config that tells which it is"
 COMMENT = """{} with {} slices, converted from {} by tools/convert_checkpoint.py:
 the config of {}, with the numerics of mmdetection 1.x (docs/parity.md)."""
 
@@ -99,7 +104,7 @@ def convert_content(content: Mapping[str, Any], options: Options) -> Conversion:
     """Convert what a published file holds; see :func:`convert_file`."""
     file = split_file(content)
     network = recognize(file.state)
-    family, config = _choose(network, file.meta, options)
+    family, config = _choose(network, file.meta or {}, options)
     return Conversion(file, network, family, convert_weights(file.state), config)
 
 
@@ -111,19 +116,19 @@ def _write(
         "operators": operators,
         "converted_from": {"file": source.name, "sha256": file_hash(source)},
         "versions": {"deeplesion-alignshift": __version__, "torch": str(torch.__version__)},
-        "dataset_meta": {"classes": _classes(conversion.file.meta)},
+        "dataset_meta": {"classes": _classes(conversion.file.meta or {})},
     }
     kept = conversion.weights.kept(conversion.file)
-    write_file(target, {"meta": meta, "state_dict": conversion.weights.state, KEPT: kept})
     with atomic_write(target.with_suffix(".py")) as temporary:
         temporary.write_text(text, encoding="utf-8")
+        write_file(target, {"meta": meta, "state_dict": conversion.weights.state, KEPT: kept})
 
 
 def _choose(
     network: PublishedNetwork, meta: Mapping[str, Any], options: Options
 ) -> tuple[Family, ConvertedConfig]:
     """The network and its config: by the weights, the config in the meta, and the user."""
-    config = None if options.ignore_config else _config_of(meta, options.configs)
+    config = _config_of(meta, options)
     told = {config.family.name} if config is not None and config.family is not None else set()
     told |= {options.operator} if options.operator else set()
     possible = [one for one in network.families if not told or told == {one.name}]
@@ -134,31 +139,44 @@ def _choose(
             f"{' and '.join(sorted(told))}; {IGNORE_HINT}"
         )
     if len(possible) > 1:
+        ignored = "its config is ignored" if options.ignore_config else NO_CONFIG
         raise CheckpointError(
-            "AlignShift and TSM have the same weights, and its meta has no config that tells "
-            f"which it is: give --operator {' or --operator '.join(f.name for f in possible)}"
+            f"AlignShift and TSM have the same weights, and {ignored}: "
+            f"give --operator {' or --operator '.join(f.name for f in possible)}"
         )
     settings = network.settings(possible[0])
     if config is None:
         config = published_config(possible[0], network.num_slices, options.configs)
-    for path, value in settings.items() if config.outcomes else ():
-        other = config.settings.get(path, MISSING)
+    if config.outcomes:
+        _compare(settings, config.settings)
+    config.settings |= settings
+    return possible[0], config
+
+
+def _compare(by_weights: Mapping[str, Any], by_config: Mapping[str, Any]) -> None:
+    """Refuse weights and a config that contradict each other."""
+    masks, wanted = (side.get(MASK_HEAD, ...) is not None for side in (by_weights, by_config))
+    if masks != wanted:
+        raise CheckpointError(
+            f"its weights have {'a' if masks else 'no'} mask head, the config in its meta has "
+            f"{'one' if wanted else 'none'}; {IGNORE_HINT}"
+        )
+    for path, value in by_weights.items():
+        other = by_config.get(path, MISSING)
         if other is not MISSING and difference(value, other) is not MISSING:
             raise CheckpointError(
                 f"{path} is {value} by its weights and {other} by the config in its meta; "
                 f"{IGNORE_HINT}"
             )
-    config.settings |= settings
-    return possible[0], config
 
 
-def _config_of(meta: Mapping[str, Any], configs: Path) -> ConvertedConfig | None:
-    """The config in the meta of a checkpoint; None where there is none."""
+def _config_of(meta: Mapping[str, Any], options: Options) -> ConvertedConfig | None:
+    """The config in the meta of a checkpoint; None where there is none, or none is wanted."""
     text = meta.get("config")
-    if not isinstance(text, str) or not text.strip():
+    if options.ignore_config or not isinstance(text, str) or not text.strip():
         return None
     try:
-        config = convert_config(read_config_text(text), configs, weights_only=True)
+        config = convert_config(read_config_text(text), options.configs, weights_only=True)
     except ConfigTextError as error:
         raise CheckpointError(f"the config in its meta: {error}; {IGNORE_HINT}") from error
     if config.failures:
@@ -176,15 +194,12 @@ def _check(text: str, weights: ConvertedWeights) -> dict[str, Any]:
     Raises:
         CheckpointError: It cannot be built, or its weights are others than those converted.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "config.py"
-        path.write_text(text, encoding="utf-8")
-        cfg = load_config(str(path), None, None)
-    init_default_scope(cfg.default_scope)
     try:
+        cfg = load_text(text)
+        init_default_scope(cfg.default_scope)
         with torch.device("meta"):
             model = MODELS.build(cfg.model)
-    except (AssertionError, KeyError, TypeError, ValueError) as error:
+    except BUILD_ERRORS as error:
         raise CheckpointError(f"the network of its config cannot be built: {error}") from error
     fit = compare_weights(model.state_dict(), weights.state)
     if not fit.complete:
@@ -195,5 +210,9 @@ def _check(text: str, weights: ConvertedWeights) -> dict[str, Any]:
 
 
 def _classes(meta: Mapping[str, Any]) -> tuple[str, ...]:
-    classes = meta.get("CLASSES") or ("lesion",)
-    return (classes,) if isinstance(classes, str) else tuple(classes)
+    match meta.get("CLASSES"):
+        case str() as name:
+            return (name,)
+        case [*names] if names and all(isinstance(name, str) for name in names):
+            return tuple(names)
+    return ("lesion",)

@@ -77,7 +77,7 @@ def _file_lines(conversion: Conversion) -> Iterator[str]:
     if weights.rounded:
         yield f"precision: {len(weights.rounded)} tensors rounded, so that there is no way back"
     if file.others:
-        yield f"dropped: {', '.join(file.others)} (a new training begins without)"
+        yield f"dropped: {', '.join(file.others)} (a new training begins without them)"
 
 
 def _config_lines(conversion: Conversion) -> Iterator[str]:

@@ -21,6 +21,7 @@ class Family:
         operator: Name of its operator here; None for 2.5D.
         dataset: Type of its data set in the published code.
         interpolate: Which slices that resampled, as ``LoadCTSlices`` calls it.
+        score_thr: Least score of a detection in the published config.
         settings: Arguments of its backbone that are the operator's.
     """
 
@@ -30,6 +31,7 @@ class Family:
     operator: str | None
     dataset: str
     interpolate: str
+    score_thr: float
     settings: tuple[str, ...] = ()
 
     def slice_settings(self, num_slices: int) -> dict[str, Any]:
@@ -49,6 +51,7 @@ FAMILIES = {
             "AlignShiftConv",
             "DeepLesionDatasetAlign",
             "thin",
+            0.001,
             ("n_fold", "ref_thickness", "shift_padding_zero"),
         ),
         Family(
@@ -58,12 +61,19 @@ FAMILIES = {
             "TSMConv",
             "DeepLesionDatasetTSM",
             "always",
+            5e-5,
             ("n_fold",),
         ),
         Family(
-            "a3d", "A3D", "DenseNetCustomTrunc3dA3D", "A3DConv", "DeepLesionDatasetA3D", "always"
+            "a3d",
+            "A3D",
+            "DenseNetCustomTrunc3dA3D",
+            "A3DConv",
+            "DeepLesionDatasetA3D",
+            "always",
+            5e-5,
         ),
-        Family("25d", "2.5D", "DenseNetCustomTrunc", None, "DeepLesionDataset25d", "always"),
+        Family("25d", "2.5D", "DenseNetCustomTrunc", None, "DeepLesionDataset25d", "always", 0.005),
     )
 }
 

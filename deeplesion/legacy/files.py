@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from deeplesion.engine.checkpoint import CheckpointError, read_checkpoint
+from deeplesion.engine.checkpoint import CheckpointError, UnsafeCheckpointError, read_content
 from deeplesion.io import atomic_write
 
 __all__ = ["PublishedFile", "file_hash", "read_file", "split_file", "write_file"]
@@ -34,14 +34,17 @@ class PublishedFile:
     Attributes:
         state: Tensors by published name, without the wrapper's prefix.
         prefix: What all names began with; empty for a network that was not wrapped.
-        meta: Its meta, as far as it is plain data.
-        others: Names of its other entries, e.g. the optimizer.
+        meta: Its meta, as far as it can be told in plain data; None where it has none.
+        others: Names of its other entries, e.g. the optimizer, and of those of its meta that are
+            no plain data.
+        bare: Whether it holds the tensors and nothing else.
     """
 
     state: dict[str, Tensor]
     prefix: str
-    meta: dict[str, Any]
+    meta: dict[str, Any] | None
     others: list[str]
+    bare: bool
 
 
 def read_file(path: str | Path, unsafe: bool = False) -> dict[str, Any]:
@@ -52,26 +55,26 @@ def read_file(path: str | Path, unsafe: bool = False) -> dict[str, Any]:
         unsafe: Unpickle whatever is in it, which may run code of whoever wrote it.
 
     Returns:
-        A dict with ``state_dict``; ``meta`` and others where the file has them.
+        What it holds: ``state_dict``, ``meta`` and others, or the tensors alone.
 
     Raises:
         CheckpointError: The file is not there, torn, or holds more than plain data.
     """
     if not unsafe:
         try:
-            return read_checkpoint(path)
-        except CheckpointError as error:
-            more = isinstance(error.__cause__, pickle.UnpicklingError)
-            raise CheckpointError(f"{error}{UNSAFE_HINT if more else ''}") from error
+            return read_content(path)
+        except UnsafeCheckpointError as error:
+            raise CheckpointError(f"{error}{UNSAFE_HINT}") from error
     if not Path(path).is_file():
         raise CheckpointError(f"checkpoint {path} does not exist")
     try:
         content = torch.load(path, map_location="cpu", weights_only=False)
     except Exception as error:  # whatever the code in the file raises
-        raise CheckpointError(f"checkpoint {path} cannot be read: {error}") from error
+        what = f"{type(error).__name__}: {error}"
+        raise CheckpointError(f"checkpoint {path} cannot be read: {what}") from error
     if not isinstance(content, Mapping):
         raise CheckpointError(f"checkpoint {path} holds a {type(content).__name__}, not a dict")
-    return dict(content) if "state_dict" in content else {"state_dict": dict(content)}
+    return dict(content)
 
 
 def split_file(content: Mapping[str, Any]) -> PublishedFile:
@@ -83,19 +86,28 @@ def split_file(content: Mapping[str, Any]) -> PublishedFile:
     Raises:
         CheckpointError: There are no tensors, or something else among them.
     """
-    weights = content["state_dict"]
-    odd = [name for name, value in weights.items() if not isinstance(value, Tensor)]
+    bare = "state_dict" not in content
+    weights = content if bare else content["state_dict"]
+    if not isinstance(weights, Mapping):
+        raise CheckpointError(f"its state dict must be a dict, got a {type(weights).__name__}")
+    odd = [
+        f"{name!r} is a {type(value).__name__}"
+        for name, value in weights.items()
+        if not isinstance(name, str) or not isinstance(value, Tensor)
+    ]
     if odd or not weights:
-        what = f"{odd[0]} is a {type(weights[odd[0]]).__name__}" if odd else "it is empty"
-        raise CheckpointError(f"its state dict must hold tensors, but {what}")
+        what = odd[0] if odd else "it is empty"
+        raise CheckpointError(f"its state dict must hold tensors by name, but {what}")
     prefix = WRAPPER if all(name.startswith(WRAPPER) for name in weights) else ""
-    meta = content.get("meta")
-    return PublishedFile(
-        {name.removeprefix(prefix): value for name, value in weights.items()},
-        prefix,
-        {k: v for k, v in meta.items() if _is_plain(v)} if isinstance(meta, Mapping) else {},
-        [name for name in content if name not in ("state_dict", "meta")],
-    )
+    state = {name.removeprefix(prefix): value for name, value in weights.items()}
+    if bare:
+        return PublishedFile(state, prefix, None, [], bare)
+    others = [str(name) for name in content if name not in ("state_dict", "meta")]
+    meta = None
+    if isinstance(given := content.get("meta"), Mapping):
+        meta, lost = _plain_items(given)
+        others += [f"meta.{name}" for name in lost]
+    return PublishedFile(state, prefix, meta, others, bare)
 
 
 def write_file(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
@@ -114,10 +126,29 @@ def file_hash(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def _is_plain(value: Any) -> bool:
-    """Whether a value can be read back with ``weights_only=True``."""
+def _plain_items(meta: Mapping[Any, Any]) -> tuple[dict[Any, Any], list[str]]:
+    """The entries of a meta as plain data, and the names of those that cannot be told so."""
+    plain, lost = {}, []
+    for name, value in meta.items():
+        try:
+            plain[_plain(name)] = _plain(value)
+        except (RecursionError, TypeError):
+            lost.append(str(name))
+    return plain, lost
+
+
+def _plain(value: Any) -> Any:
+    """A value as data that can be read back with ``weights_only=True``.
+
+    Raises:
+        TypeError: It is more than data.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, Mapping):
-        return type(value) is dict and all(map(_is_plain, [*value, *value.values()]))
+        return {_plain(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value) in (list, tuple) and all(map(_is_plain, value))
-    return type(value) in PLAIN or isinstance(value, Tensor)
+        return (list if isinstance(value, list) else tuple)(map(_plain, value))
+    if type(value) not in PLAIN and not isinstance(value, Tensor):
+        raise TypeError(f"a {type(value).__name__} is no plain data")
+    return value

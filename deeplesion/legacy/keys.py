@@ -8,24 +8,18 @@ none.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-__all__ = ["current_name", "current_state_dict", "current_tensor", "published_name"]
+__all__ = ["current_name", "current_tensor"]
 
-# Published name -> name of today; what matches none keeps its name.
+# Beginning of a published name, that of today, and what is taken off the number in it; what matches
+# none keeps its name.
 RENAMES = (
     (r"backbone\.reductionz(\d+)\.reduction_z_conv\.", "neck.collapse.reductions.{0}.", 1),
     (r"backbone\.lateral(\d+)\.", "neck.laterals.{0}.", 2),
     (r"(bbox_head|mask_head)\.", "roi_head.{0}.", None),
-)
-# The way back; numbers of levels are counted from 0 today.
-RENAMES_BACK = (
-    (r"neck\.collapse\.reductions\.(\d+)\.", "backbone.reductionz{0}.reduction_z_conv.", -1),
-    (r"neck\.laterals\.(\d+)\.", "backbone.lateral{0}.", -2),
-    (r"roi_head\.(bbox_head|mask_head)\.", "{0}.", None),
 )
 # A3D convolutions that never mixed slices; their mixing weights touch nothing.
 UNUSED = re.compile(r"backbone\.(conv0|transition\d+\.conv)\.adaptive_align_weights$")
@@ -45,12 +39,13 @@ def current_name(name: str) -> str | None:
         Today's name, or None for a parameter that never did anything (A3D's mixing weights in the
         stem and the transitions).
     """
-    return None if UNUSED.match(name) else _renamed(name, RENAMES)
-
-
-def published_name(name: str) -> str:
-    """The published name of one of today's parameters: :func:`current_name` undone."""
-    return _renamed(name, RENAMES_BACK)
+    if UNUSED.match(name):
+        return None
+    for pattern, replacement, first in RENAMES:
+        if match := re.match(pattern, name):
+            part = match[1] if first is None else int(match[1]) - first
+            return replacement.format(part) + name[match.end() :]
+    return name
 
 
 def current_tensor(name: str, tensor: Tensor) -> Tensor:
@@ -73,31 +68,3 @@ def current_tensor(name: str, tensor: Tensor) -> Tensor:
     if MASK_LOGITS.match(name) and len(tensor) > 1:
         return tensor[1:].clone()
     return tensor
-
-
-def current_state_dict(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A published detector's state dict under today's names, with today's classes.
-
-    Args:
-        published: Published names and tensors, without ``module.``.
-
-    Returns:
-        Today's names and tensors, in the order of ``published``.
-    """
-    return {
-        current: current_tensor(name, tensor)
-        for name, tensor in published.items()
-        if (current := current_name(name)) is not None
-    }
-
-
-def _renamed(name: str, renames: tuple[tuple[str, str, int | None], ...]) -> str:
-    """Replace the beginning of a name by the first pattern that matches it.
-
-    A number in it is lowered by the last item of the pattern.
-    """
-    for pattern, replacement, first in renames:
-        if match := re.match(pattern, name):
-            part = match[1] if first is None else int(match[1]) - first
-            return replacement.format(part) + name[match.end() :]
-    return name

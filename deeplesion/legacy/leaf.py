@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import keyword
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -129,7 +131,7 @@ def base_path(configs: str | os.PathLike[str], name: str) -> str:
     """
     folder = Path(configs).resolve().as_posix()
     if PLAIN_PATH.fullmatch(folder):
-        folder = f"{{{{${CONFIGS_VARIABLE}:{folder}}}}}"
+        return Code(f'"{{{{${CONFIGS_VARIABLE}:{folder}}}}}/{name}"')
     return f"{folder}/{name}"
 
 
@@ -144,7 +146,8 @@ def render_leaf(comment: str, bases: Sequence[str], assignments: Mapping[str, An
     Returns:
         Python, ending in a newline.
     """
-    lines = [f"# {line}".rstrip() for line in comment.splitlines()]
+    # mmengine substitutes {{...}} in comments, too.
+    lines = [f"# {line}".rstrip().replace("{{", "{ {") for line in comment.splitlines()]
     lines.append(f"_base_ = {_render(list(bases), '')}")
     if assignments:
         lines.append("")
@@ -174,6 +177,8 @@ def _render(value: Any, indent: str, before: int = 0) -> str:
         return str(value)
     if isinstance(value, str):
         return _quoted(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return f'float("{value}")'
     if not isinstance(value, Mapping | list | tuple):
         return repr(value)
     begin, items, end = _parts(value)
@@ -191,12 +196,20 @@ def _parts(value: Any) -> tuple[str, list[tuple[str, Any]], str]:
     if not isinstance(value, Mapping):
         brackets = "()" if isinstance(value, tuple) else "[]"
         return brackets[0], [("", item) for item in value], brackets[1]
-    if all(isinstance(key, str) and key.isidentifier() for key in value):
+    if all(isinstance(key, str) and _is_argument(key) for key in value):
         return "dict(", [(f"{key}=", item) for key, item in value.items()], ")"
     return "{", [(f"{_render(key, '')}: ", item) for key, item in value.items()], "}"
 
 
+def _is_argument(name: str) -> bool:
+    return name.isidentifier() and not keyword.iskeyword(name)
+
+
 def _quoted(text: str) -> str:
-    """A literal in double quotes where that needs no more escapes."""
-    literal = repr(text)
+    """A literal in double quotes where that needs no more escapes.
+
+    mmengine substitutes ``{{...}}`` in the text of a config before it is run as Python, quotes and
+    all: a string that comes from a stranger's checkpoint must not have that.
+    """
+    literal = repr(text).replace("{{", "{\\x7b")
     return literal if '"' in literal or "\\" in literal else f'"{literal[1:-1]}"'

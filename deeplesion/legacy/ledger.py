@@ -106,6 +106,18 @@ class Ledger:
         """Take down what became of a field otherwise."""
         self._take_down(field, status, note)
 
+    def take_back(self, setting: str, value: Any, why: str, essential: bool) -> None:
+        """Remove a setting; it is reported by its own path, for several fields may be in it.
+
+        Args:
+            setting: Its path.
+            value: The part of its value that is to blame.
+            why: What is wrong with that.
+            essential: Whether the network or its results would be others without it.
+        """
+        del self.settings[setting]
+        self.outcomes[setting] = Outcome(setting, value, Status.LOST, why, essential)
+
     def below(self, path: str) -> list[str]:
         """Paths of the fields at and below one."""
         return [f for f in self.fields if f == path or f.startswith((f"{path}.", f"{path}["))]

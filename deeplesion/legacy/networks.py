@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,19 +16,22 @@ from deeplesion.legacy.keys import BOX_DELTAS
 
 __all__ = ["PublishedNetwork", "recognize", "unknown_names"]
 
+# No part of a network has a hundred of anything.
+NUMBER = "(0|[1-9][0-9]?)"
 KNOWN = re.compile(
-    r"backbone\.(conv0|norm0|transition\d+\.(norm|conv)|denseblock\d+\.denselayer\d+\.(norm|conv)"
+    r"backbone\.(conv0|norm0|transition{n}\.(norm|conv)|denseblock{n}\.denselayer{n}\.(norm|conv)"
     r"[12])\.(weight|bias|running_mean|running_var|num_batches_tracked|adaptive_align_weights)"
-    r"|backbone\.reductionz\d+\.reduction_z_conv\.weight"
-    r"|backbone\.lateral\d+\.(weight|bias)"
+    r"|backbone\.reductionz{n}\.reduction_z_conv\.weight"
+    r"|backbone\.lateral{n}\.(weight|bias)"
     r"|rpn_head\.rpn_(conv|cls|reg)\.(weight|bias)"
-    r"|bbox_head\.(fc_cls|fc_reg|shared_fcs\.\d+)\.(weight|bias)"
-    r"|mask_head\.(convs\.\d+\.conv|upsample|conv_logits)\.(weight|bias)"
+    r"|bbox_head\.(fc_cls|fc_reg|shared_fcs\.{n})\.(weight|bias)"
+    r"|mask_head\.(convs\.{n}\.conv|upsample|conv_logits)\.(weight|bias)".replace("{n}", NUMBER)
 )
 MIXING = "adaptive_align_weights"
 LAYER = "backbone.denseblock{}.denselayer{}."
 LEVELS = (2, 3, 4)  # of the laterals, finest first
 ROI_HEAD = "model.roi_head"
+MASK_HEAD = f"{ROI_HEAD}.mask_head"
 OUR_PARTS = ("neck.", "roi_head.")
 # Weights of both are alike in name and shape.
 ALIKE = ("align", "tsm")
@@ -57,7 +60,7 @@ class PublishedNetwork:
         }
 
 
-def unknown_names(state: Mapping[str, Any]) -> list[str]:
+def unknown_names(state: Iterable[str]) -> list[str]:
     """Names in a state dict that no published detector has, in its order."""
     return [name for name in state if not KNOWN.fullmatch(name)]
 
@@ -98,9 +101,15 @@ def _shape(state: Mapping[str, Tensor], name: str, dimensions: int) -> tuple[int
     return shape
 
 
-def _count(state: Mapping[str, Tensor], pattern: str) -> int:
-    """The largest number that stands in names, e.g. of blocks."""
-    return max((int(m[1]) for name in state if (m := re.match(pattern, name))), default=0)
+def _count(state: Mapping[str, Tensor], pattern: str, first: int = 1) -> int:
+    """How many numbers stand in names, e.g. of blocks; they go up from ``first`` without gaps."""
+    names = {int(m[1]): name for name in state if (m := re.match(pattern, name))}
+    for number, name in names.items():
+        if not first <= number < first + len(names):
+            raise CheckpointError(
+                f"{name}: there are {len(names)} of that kind, numbered from {first} without gaps"
+            )
+    return len(names)
 
 
 def _operator(state: Mapping[str, Tensor]) -> tuple[tuple[Family, ...], int]:
@@ -154,11 +163,10 @@ def _heads(state: Mapping[str, Tensor]) -> dict[str, Any]:
         f"{box}.num_classes": classes,
         f"{box}.reg_class_agnostic": rows == BOX_DELTAS,
     }
-    mask = f"{ROI_HEAD}.mask_head"
     if not any(name.startswith("mask_head.") for name in state):
         return {
             **widths,
-            mask: None,
+            MASK_HEAD: None,
             f"{ROI_HEAD}.mask_roi_extractor": None,
             "model.data_preprocessor.pad_mask": False,
             "train_dataloader.dataset.mask_file": None,
@@ -167,9 +175,9 @@ def _heads(state: Mapping[str, Tensor]) -> dict[str, Any]:
     return {
         **widths,
         f"{ROI_HEAD}.mask_roi_extractor.out_channels": mask_in,
-        f"{mask}.num_convs": _count(state, r"mask_head\.convs\.(\d+)\.") + 1,
-        f"{mask}.in_channels": mask_in,
-        f"{mask}.conv_out_channels": width,
-        f"{mask}.num_classes": classes,
-        f"{mask}.class_agnostic": _shape(state, "mask_head.conv_logits.weight", 4)[0] == 1,
+        f"{MASK_HEAD}.num_convs": _count(state, r"mask_head\.convs\.(\d+)\.", first=0),
+        f"{MASK_HEAD}.in_channels": mask_in,
+        f"{MASK_HEAD}.conv_out_channels": width,
+        f"{MASK_HEAD}.num_classes": classes,
+        f"{MASK_HEAD}.class_agnostic": _shape(state, "mask_head.conv_logits.weight", 4)[0] == 1,
     }

@@ -58,7 +58,7 @@ class DenseNetTrunc3d(native.TruncatedDenseNet3d, BaseModule):
         if self.init_cfg is None or not is_pretrained(self.init_cfg):
             super().init_weights()
             return
-        load_pretrained(self, self.init_cfg["checkpoint"])
+        load_pretrained(self, self.init_cfg)
         self._is_init = True
 
     def train(self, mode: bool = True) -> DenseNetTrunc3d:

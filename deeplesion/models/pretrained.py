@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from mmengine.logging import print_log
 from torch import nn
 
 from alignshift.weights import load_2d_weights, read_state_dict
-from deeplesion.engine.checkpoint import read_checkpoint
+from deeplesion.engine.checkpoint import CheckpointError, read_checkpoint
 
 TORCHVISION_PREFIX = "torchvision://"
 MODEL_ZOO_PREFIX = "open-mmlab://"
+# Of ``init_cfg``; where weights are put while they are read changes nothing.
+SETTINGS = ("type", "checkpoint", "prefix", "map_location")
 
 
 def is_pretrained(init_cfg: Any) -> bool:
@@ -19,25 +22,52 @@ def is_pretrained(init_cfg: Any) -> bool:
     return isinstance(init_cfg, dict) and init_cfg.get("type") == "Pretrained"
 
 
-def load_pretrained(backbone: nn.Module, checkpoint: str, place: str = "model.backbone") -> None:
+def load_pretrained(
+    backbone: nn.Module, init_cfg: Mapping[str, Any], place: str = "model.backbone"
+) -> None:
     """Load pretrained 2D weights and log what was not loaded.
 
     Args:
         backbone: Loaded into.
-        checkpoint: A local file, a URL, or ``torchvision://`` or ``open-mmlab://`` and a name.
+        init_cfg: Of type ``Pretrained``. Its ``checkpoint`` is a local file, a URL, or
+            ``torchvision://`` or ``open-mmlab://`` and a name; its ``prefix`` is that of the
+            weights to load, without which they are told by themselves.
         place: Where in the config the backbone with that ``init_cfg`` stands.
 
     Raises:
         ConnectionError: They could not be downloaded; the message says how to do without.
-        ValueError: Not one of them fits.
+        CheckpointError: They cannot be read, not one of them fits, or ``init_cfg`` is wrong.
     """
     try:
-        weights = read_weights(resolve_checkpoint(checkpoint))
+        _check_settings(init_cfg)
+        weights = read_weights(resolve_checkpoint(init_cfg["checkpoint"]))
+        if prefix := init_cfg.get("prefix"):
+            weights = _below(weights, prefix)
+        report = load_2d_weights(backbone, weights)
     except ConnectionError as error:
         without = f"--cfg-options {place}.init_cfg=None"
         raise ConnectionError(f"{error}; or train without: {without}") from error
-    report = load_2d_weights(backbone, weights)
-    print_log(f"weights from {checkpoint}: {report}", logger="current")
+    except (FileNotFoundError, ValueError) as error:
+        raise CheckpointError(f"{place}.init_cfg: {error}") from error
+    print_log(f"weights from {init_cfg['checkpoint']}: {report}", logger="current")
+
+
+def _check_settings(init_cfg: Mapping[str, Any]) -> None:
+    if unknown := sorted(map(str, init_cfg.keys() - SETTINGS)):
+        raise ValueError(f"it must have {', '.join(SETTINGS)} alone, got {', '.join(unknown)}")
+    for name in ("checkpoint", "prefix"):
+        value = init_cfg.get(name, "" if name == "prefix" else None)
+        if not isinstance(value, str):
+            raise ValueError(f"{name} must be text, got {value!r}")
+
+
+def _below(weights: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Weights of one part of a network, named as if it were alone."""
+    start = f"{prefix.rstrip('.')}."
+    part = {k.removeprefix(start): v for k, v in weights.items() if k.startswith(start)}
+    if not part:
+        raise ValueError(f"no weight begins with its prefix {start!r}, but e.g. {[*weights][:2]}")
+    return part
 
 
 def resolve_checkpoint(checkpoint: str) -> str:

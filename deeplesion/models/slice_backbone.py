@@ -78,10 +78,10 @@ class SliceBackbone(SliceNetwork, BaseModule):
 
         Raises:
             ConnectionError: They could not be downloaded.
-            ValueError: Not one of them fits.
+            CheckpointError: They cannot be read, or not one of them fits.
         """
         if self.init_cfg:
-            load_pretrained(self, self.init_cfg["checkpoint"], "model.backbone.backbone")
+            load_pretrained(self, self.init_cfg, "model.backbone.backbone")
         else:
             # mmengine initializes layers by the names of their classes.
             with as_2d_convolutions(self.model):

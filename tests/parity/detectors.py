@@ -19,7 +19,7 @@ from mmengine.structures import InstanceData
 from pycocotools import mask as coco_mask
 from torch import Tensor, nn
 
-from deeplesion.legacy.keys import current_state_dict
+from deeplesion.legacy.checkpoint import convert_weights
 from deeplesion.models.inputs import CTInputs
 
 BASE = "configs/_base_/models/mask-rcnn_densenet121_legacy.py"
@@ -58,7 +58,7 @@ def build_detector(repo_root: Path, goldens: Path, name: str) -> nn.Module:
     model.backbone = BACKBONES[name]
     model.neck.num_slices = 1 if name == "25d3" else NUM_SLICES
     detector = MODELS.build(model).eval()
-    detector.load_state_dict(current_state_dict(published_state_dict(goldens, name)))
+    detector.load_state_dict(convert_weights(published_state_dict(goldens, name)).state)
     return detector
 
 

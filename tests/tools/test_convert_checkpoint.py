@@ -93,6 +93,16 @@ def test_round_trip(published: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
         assert torch.equal(after["state_dict"][name], tensor), name
 
 
+def test_bare_weights_come_back_bare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, ours, back = (tmp_path / f"{name}.pth" for name in ("a", "ours", "back"))
+    state = state_dict("a3d")
+    torch.save(state, source)
+    assert main([str(source), str(ours)]) == 0
+    assert main([str(ours), str(back), "--to-reference"]) == 0
+    assert f"{len(state)} tensors as they were published" in capsys.readouterr().out
+    assert list(torch.load(back)) == list(state)
+
+
 def test_operator_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, target = tmp_path / "a.pth", tmp_path / "b.pth"
     torch.save(state_dict("tsm"), source)
@@ -141,6 +151,49 @@ def test_nothing_is_replaced_unless_asked_to(
     same = refusal(capsys, published, published, "--overwrite")
     assert "is what is to be converted: give another name" in same
     assert "must not end in .py" in refusal(capsys, published, tmp_path / "ours.py")
+
+
+def test_targets_that_cannot_be_written_are_refused_before_any_work(
+    published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "folder"
+    (folder / "b.py").mkdir(parents=True)
+    for target, message in {
+        folder: f"{folder} is a folder: name a file",
+        Path(): ". is a folder: name a file",
+        folder / "b.pth": f"{folder / 'b.py'} is a folder: name a file",
+        published / "b.pth": f"{published / 'b.pth'} cannot be written: {published} is a file",
+    }.items():
+        assert refusal(capsys, published, target, "--overwrite") == f"error: {message}"
+    assert "must be UTF-8" in refusal(capsys, published, tmp_path / "\udcff.pth")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["b.py", "folder", "published.pth"]
+
+
+def test_folders_that_cannot_be_written_to_are_told_in_a_line(
+    published: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Root may write anywhere, so that it is told not to."""
+    target = tmp_path / "b.pth"
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise PermissionError(13, "Permission denied", str(target))
+
+    monkeypatch.setattr("deeplesion.io.tempfile.mkstemp", refuse)
+    line = refusal(capsys, published, target)
+    assert line == f"error: [Errno 13] Permission denied: '{target}'"
+
+
+def test_other_files_are_refused_without_advice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for content in (b"", b"a text", b"<html></html>"):
+        (tmp_path / "a.pth").write_bytes(content)
+        line = refusal(capsys, tmp_path / "a.pth", tmp_path / "b.pth")
+        assert line.startswith(f"error: checkpoint {tmp_path / 'a.pth'} is torn or no checkpoint")
+        assert "unsafe" not in line
 
 
 def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:

@@ -87,6 +87,36 @@ def test_mistakes_are_told_in_a_line(old: Path, capsys: pytest.CaptureFixture[st
     assert "mine" not in new.read_text()
 
 
+def test_the_old_config_is_not_replaced(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = old.read_text()
+    line = refusal(capsys, old, old, "--overwrite")
+    assert line == f"error: {old} is what is to be converted: give another name"
+    assert old.read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("d={(open('x'),): 1}", "names must be text without dots"),
+        ("type='this'", "'this'"),
+        ("d=1e999j", "config made of it cannot be read: "),
+    ],
+)
+def test_configs_that_could_not_be_loaded_are_not_written(
+    change: str, message: str, old: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = old.read_text()
+    loss = "loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0)"
+    settings = change if change.startswith("type") else f"type='FocalLoss', {change}"
+    assert loss in text
+    old.write_text(text.replace(loss, f"loss_cls=dict({settings})"))
+    new = old.with_name("new.py")
+    assert main([str(old), str(new)]) == 1
+    printed = capsys.readouterr()
+    assert message in (printed.out if "type" in change else error_line(printed.err))
+    assert not new.exists()
+
+
 def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])

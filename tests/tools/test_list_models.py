@@ -146,6 +146,22 @@ def test_mistakes_are_told_in_a_line(
     assert message in error_line(capsys.readouterr().err)
 
 
+def test_configs_that_are_none_are_told_in_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, text in {"a.py": "a = 1 / 0", "b.py": "model = [1, 2]", "c.txt": "x"}.items():
+        (tmp_path / name).write_text(text)
+        assert main([str(tmp_path / name)]) == 1
+        assert f"config {tmp_path / name}" in error_line(capsys.readouterr().err)
+
+
+def test_json_cannot_be_written_to_a_folder(
+    few_configs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--configs", str(few_configs), "--json", str(tmp_path)]) == 1
+    assert f"{tmp_path}'" in error_line(capsys.readouterr().err)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -14,6 +14,7 @@ from torch import nn
 from alignshift.operators import AlignShiftConv, SliceConv, TSMConv
 from deeplesion.engine.checkpoint import (
     CheckpointError,
+    UnsafeCheckpointError,
     compare_weights,
     describe_operators,
     operators_differ,
@@ -52,7 +53,8 @@ def test_plain_state_dict(tmp_path: Path) -> None:
 def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
     target = tmp_path / "made_by_pickle"
     torch.save({"state_dict": {}, "x": Malicious(target)}, tmp_path / "a.pth")
-    with pytest.raises(CheckpointError, match=r"a\.pth is not a file of plain weights"):
+    message = r"a\.pth is not a file of plain weights .* it uses \w+\.mkdir$"
+    with pytest.raises(UnsafeCheckpointError, match=message):
         read_checkpoint(tmp_path / "a.pth")
     assert not target.exists()
 
@@ -63,7 +65,7 @@ def test_attributes_cannot_be_reached(tmp_path: Path) -> None:
             return (getattr, (HistoryBuffer, "__init__"))
 
     torch.save({"state_dict": {}, "x": Reach()}, tmp_path / "a.pth")
-    with pytest.raises(CheckpointError, match="plain weights"):
+    with pytest.raises(UnsafeCheckpointError, match="it uses attribute '__init__' of <class"):
         read_checkpoint(tmp_path / "a.pth")
 
 
@@ -75,6 +77,14 @@ def test_torn_file_is_named(tmp_path: Path, keep: float) -> None:
     file.write_bytes(content[: int(keep * len(content)) if keep < 1 else int(keep)])
     with pytest.raises(CheckpointError, match=r"a\.pth"):
         read_checkpoint(file)
+
+
+@pytest.mark.parametrize("content", [b"a text", b"<html>", b"\x80\x02h\x05.", b"\xff\x00", b"(("])
+def test_other_files_are_no_checkpoints(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.pth").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"a\.pth is torn or no checkpoint(: .+)?$") as error:
+        read_checkpoint(tmp_path / "a.pth")
+    assert not isinstance(error.value, UnsafeCheckpointError)
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
 from deeplesion.datasets.ct import SliceError
 from deeplesion.datasets.lesion_record import DataError
-from deeplesion.engine.cli import run_tool
+from deeplesion.engine.cli import check_targets, run_tool
 from deeplesion.engine.config import UsageError
 
 
@@ -47,6 +49,45 @@ def test_errors_of_workers_end_in_one_line(
 def test_every_error_of_user_data_is_caught(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_tool(lambda: fail(DataError("no key slice of split val"))) == 1
     assert capsys.readouterr().err == "error: no key slice of split val\n"
+
+
+def test_files_that_cannot_be_written_end_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_tool(lambda: tmp_path.write_text("")) == 1
+    assert capsys.readouterr().err == f"error: [Errno 21] Is a directory: '{tmp_path}'\n"
+    with pytest.raises(OSError, match="no file of the user's"):
+        run_tool(lambda: fail(OSError("no file of the user's")))
+
+
+def test_a_full_disk_ends_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def tool() -> None:
+        # A device that is always full.
+        with open("/dev/full", "w") as file:
+            file.write("x")
+
+    assert run_tool(tool) == 1
+    assert capsys.readouterr().err == "error: [Errno 28] No space left on device\n"
+
+
+def test_targets_that_cannot_be_written_are_named(tmp_path: Path) -> None:
+    source, folder = tmp_path / "in.pth", tmp_path / "folder"
+    source.touch()
+    folder.mkdir()
+    check_targets(source, [tmp_path / "a" / "b.pth"], overwrite=False)
+    for target, message in {
+        folder: r"folder is a folder: name a file",
+        Path("."): r"\. is a folder: name a file",
+        source / "b" / "c.pth": r"c\.pth cannot be written: .*in\.pth is a file",
+        source: r"in\.pth is what is to be converted: give another name",
+        tmp_path / "a\udcff.pth": r"must be UTF-8, got '.*a\\udcff\.pth'",
+    }.items():
+        with pytest.raises(UsageError, match=message):
+            check_targets(source, [target], overwrite=True)
+    (folder / "a").touch()
+    check_targets(source, [folder / "a"], overwrite=True)
+    with pytest.raises(UsageError, match="a exists: give --overwrite to replace it"):
+        check_targets(source, [folder / "a"], overwrite=False)
 
 
 def test_errors_of_ours_keep_their_traceback() -> None:

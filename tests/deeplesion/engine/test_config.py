@@ -142,6 +142,27 @@ def test_missing_config_is_named() -> None:
         config.load_config("nothing.py", None, None)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model = dict(", r"a\.py cannot be read: SyntaxError: "),
+        ("a = 1 / 0", r"a\.py cannot be read: ZeroDivisionError: division by zero"),
+        ("_base_ = 'none.py'", r"a\.py cannot be read: FileNotFoundError: .*none\.py"),
+        ("model = [1, 2]", r"a\.py: model must be a dict, got a list"),
+    ],
+)
+def test_broken_configs_are_named(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text(text)
+    with pytest.raises(config.UsageError, match=message):
+        config.load_config(str(tmp_path / "a.py"), None, None)
+
+
+def test_other_files_are_no_configs(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("x")
+    with pytest.raises(config.UsageError, match=r"x\.txt cannot be read: OSError: Only py"):
+        config.load_config(str(tmp_path / "x.txt"), None, None)
+
+
 def test_work_dir_priorities() -> None:
     cfg = Config({})
     config.set_work_dir(cfg, "configs/a/b.py", None)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import deeplesion  # noqa: F401  # isort: skip  (registers everything)
 import pytest
 import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -131,6 +136,18 @@ def test_roi_heads_are_counted_for_as_many_rois_as_allowed(name: str) -> None:
         if "mask" in name:
             expected += really_counted(head._mask_forward, *stage, features, boxes(4))
     assert count.flops.heads == expected
+
+
+def test_numerics_of_version_1_cost_the_same(repo_root: Path) -> None:
+    init_default_scope("mmdet")
+    counts = []
+    for suffix in ("", "_legacy"):
+        path = repo_root / f"configs/_base_/models/mask-rcnn_densenet121{suffix}.py"
+        model = Config.fromfile(path).model
+        model.backbone = {"type": "DenseNetCustomTrunc3dAlign"}
+        counts.append(count_flops(MODELS.build(model).eval(), InputSize(3, SIZE, SIZE)))
+    assert not counts[0].unknown
+    assert counts[0] == counts[1]
 
 
 def test_heads_that_cannot_be_counted_are_not_guessed() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from deeplesion.engine.checkpoint import CheckpointError
-from deeplesion.legacy.checkpoint import KEPT, convert_weights, restore_file
+from deeplesion.legacy.checkpoint import KEPT, KEPT_TYPES, convert_weights, restore_file
 from deeplesion.legacy.files import split_file
 from tests.deeplesion.legacy.published import FAMILY_NAMES, checkpoint, state_dict
 
@@ -117,6 +117,47 @@ def test_there_is_no_way_back_where_it_would_not_be_exact() -> None:
     less = {k: v for k, v in content["state_dict"].items() if k != "neck.laterals.0.bias"}
     with pytest.raises(CheckpointError, match=r"neck.laterals.0.bias is missing"):
         restore_file({**content, "state_dict": less})
+
+
+@pytest.mark.parametrize("content", [{}, {"meta": {}}])
+def test_files_come_back_as_they_were_wrapped(content: dict[str, Any]) -> None:
+    content = {**content, "state_dict": state_dict("tsm")}
+    assert restore_file(converted(content)).keys() == content.keys()
+    bare = restore_file(converted(content["state_dict"]))
+    assert_same(bare, content["state_dict"])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, ...) for name in KEPT_TYPES),
+        ("prefix", 5),
+        ("meta", 5),
+        ("names", [1]),
+        ("names", ["backbone.lateral" + "9" * 5000 + ".bias"]),
+        ("dropped", {REG: 1}),
+        ("dropped", {}),
+        ("dtypes", {CLS: "load"}),
+        ("dtypes", {CLS: []}),
+    ],
+)
+def test_what_was_kept_is_checked(name: str, value: object) -> None:
+    content = with_entry(converted(checkpoint("a3d")), **{name: value})
+    if value is ...:
+        del content[KEPT][name]
+    with pytest.raises(CheckpointError, match=rf"way back is damaged: {KEPT}\.{name}"):
+        restore_file(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor"),
+    [(REG, torch.zeros(4, 7)), (CLS, torch.tensor(1.0))],
+)
+def test_weights_of_another_shape_do_not_go_back(name: str, tensor: Tensor) -> None:
+    content = converted(checkpoint("align"))
+    content["state_dict"][f"roi_head.{name}"] = tensor
+    with pytest.raises(CheckpointError, match=rf"roi_head.{name} has another shape, \("):
+        restore_file(content)
 
 
 def test_half_precision_that_was_trained_on_does_not_go_back() -> None:

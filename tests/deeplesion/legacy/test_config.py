@@ -15,7 +15,14 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 import deeplesion  # noqa: F401
-from deeplesion.legacy.config import ConvertedConfig, convert_config, published_config, read_bases
+from deeplesion.engine.config import UsageError
+from deeplesion.legacy.config import (
+    ConvertedConfig,
+    convert_config,
+    load_text,
+    published_config,
+    read_bases,
+)
 from deeplesion.legacy.config_text import ConfigText, flatten, read_config, read_config_text
 from deeplesion.legacy.expressions import Unread
 from deeplesion.legacy.families import FAMILIES
@@ -139,7 +146,6 @@ def test_published_settings_are_those_of_their_configs(
     theirs = convert_config(old, repo_root / "configs", weights_only=True)
     ours = published_config(FAMILIES[name], 3, repo_root / "configs")
     found = differing(load(theirs, tmp_path), load(ours, tmp_path))
-    found.pop("model.test_cfg.rcnn.score_thr", None)
     found.pop("train_dataloader.dataset.pipeline[3].min_visible")
     assert set(found) <= MEANS
 
@@ -161,6 +167,12 @@ def test_a_split_of_its_own_gets_its_own_pipeline(repo_root: Path, tmp_path: Pat
     cfg = load(convert_config(ConfigText(values), repo_root / "configs"), tmp_path)
     scales = [cfg[f"{s}_dataloader"].dataset.pipeline[2].scale for s in ("val", "test")]
     assert scales == [(256, 256), (512, 512)]
+
+
+def test_texts_that_are_no_configs_are_refused() -> None:
+    assert load_text("a = 1\n").a == 1
+    with pytest.raises(UsageError, match=r"^config made of it cannot be read: .*SyntaxError"):
+        load_text("a = `x`\n")
 
 
 def test_bases_that_are_not_there_are_named(tmp_path: Path) -> None:

@@ -40,6 +40,29 @@ def test_nothing_is_run(tmp_path: Path) -> None:
     assert config.values["b"] == 2
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["optimizer = dict(type='os.system', command='true')", "a = [(dict(type='os.system'),)]"],
+)
+def test_types_that_would_be_imported_are_refused(text: str) -> None:
+    with pytest.raises(ConfigTextError, match=r"name of a registered class, got 'os\.system'"):
+        read_config_text(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a = [dict(_scope_='antigravity')]", "_scope_ is not allowed, got 'antigravity'"),
+        ("a = {'b.type': 'this'}", "names must be text without dots, got 'b.type'"),
+        ("a = {(open('x'),): 1}", r"names must be text without dots, got \(`open\('x'\)`,\)"),
+        ("a = dict([((open('x'),), 1)])", "names must be text without dots"),
+    ],
+)
+def test_names_that_would_be_more_than_names_are_refused(text: str, message: str) -> None:
+    with pytest.raises(ConfigTextError, match=message):
+        read_config_text(text)
+
+
 def test_a_name_that_is_imported_and_then_set_is_a_field() -> None:
     assert read_config_text("from x import a\na = 'mine'").values == {"a": "mine"}
 

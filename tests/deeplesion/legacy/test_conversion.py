@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import deeplesion  # noqa: F401
 from deeplesion.engine.checkpoint import CheckpointError, describe_operators, read_checkpoint
 from deeplesion.engine.config import load_config
 from deeplesion.legacy.conversion import Conversion, Options, convert_content, convert_file
+from deeplesion.legacy.description import describe
 from deeplesion.legacy.files import file_hash
 from tests.deeplesion.legacy.published import FAMILY_NAMES, checkpoint, config_text, state_dict
 
@@ -98,12 +100,126 @@ def test_configs_that_cannot_be_used_are_ignored_on_request(
     assert isinstance(ignored, Conversion)
 
 
-def test_the_config_of_a_meta_is_not_run(options: Options, tmp_path: Path) -> None:
-    content, marker = checkpoint("tsm"), tmp_path / "marker"
-    content["meta"]["config"] += f"\nspy = open({str(marker)!r}, 'w')\n"
-    conversion = convert_content(content, options)
+LOSS = "loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0)"
+OPTIMIZER = "optimizer = dict(type='SGD', lr=0.02, "
+UNKNOWN = "it is no loss, assigner, sampler, optimizer or nms that is known here"
+
+
+def convert_changed(
+    old: str, new: str, options: Options, folder: Path, name: str = "tsm"
+) -> Conversion:
+    """Convert a file with something else in its config."""
+    content = checkpoint(name)
+    assert old in content["meta"]["config"]
+    content["meta"]["config"] = content["meta"]["config"].replace(old, new)
+    torch.save(content, folder / "a.pth")
+    return convert_file(folder / "a.pth", folder / "b.pth", options)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (LOSS, "loss_cls=dict(type='hostile')", UNKNOWN),
+        (LOSS, "loss_cls=dict(type='hostile.run')", "name of a registered class"),
+        (LOSS, "loss_cls=dict(type='SmoothL1Loss', _scope_='hostile')", "_scope_ is not allowed"),
+        (LOSS, "loss_cls=dict(type=dict(type='SmoothL1Loss'))", UNKNOWN),
+        ("type='RandomSampler'", "type='hostile'", UNKNOWN),
+        ("type='MaxIoUAssigner'", "type='MaxIoUAssigner', iou=dict(type='hostile')", UNKNOWN),
+    ],
+)
+def test_what_a_config_would_have_run_is_refused(
+    old: str,
+    new: str,
+    message: str,
+    options: Options,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "hostile.py").write_text(f"open({str(tmp_path / 'marker')!r}, 'w')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(CheckpointError, match=f"the config in its meta.*{message}"):
+        convert_changed(old, new, options, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pth", "hostile.py"]
+
+
+def test_what_a_config_holds_beside_is_not_run(options: Options, tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    # mmengine puts what stands after the colon into the text, without the quotes around it.
+    run = f"open(bytes({[*bytes(marker)]}),bytes([119]).decode())"
+    text = f"{{{{$NONE:A|\\',b={run},#\"}}}}"
+    settings = f"note={text!r}, names={{'{{{{ fileBasename }}}}': 1}}, "
+    convert_changed(OPTIMIZER, OPTIMIZER + settings, options, tmp_path)
+    optimizer = load_config(str(tmp_path / "b.py"), None, None).optim_wrapper.optimizer
+    assert (optimizer.note, optimizer.names) == (text, {"{{ fileBasename }}": 1})
+    convert_changed(OPTIMIZER, f"{OPTIMIZER}note={run}, ", options, tmp_path)
     assert not marker.exists()
-    assert conversion.file.meta["config"].endswith("'w')\n")
+
+
+def test_names_of_files_are_not_run(options: Options, tmp_path: Path) -> None:
+    # Its default ends the comment that the name stands in.
+    source = tmp_path / "{{$NONE:A\nb = 1 #}}.pth"
+    torch.save(checkpoint("a3d"), source)
+    target = tmp_path / "{{ fileDirname }}.pth"
+    convert_file(source, target, options)
+    assert "b" not in load_config(str(target.with_suffix(".py")), None, None)
+
+
+def test_an_optimizer_that_is_not_known_is_told(options: Options, tmp_path: Path) -> None:
+    conversion = convert_changed(
+        OPTIMIZER, OPTIMIZER.replace("SGD", "Mine"), options, tmp_path, "a3d"
+    )
+    assert f"optim_wrapper.optimizer  'Mine'  not mapped: {UNKNOWN}" in "\n".join(
+        re.sub(" {2,}", "  ", line) for line in describe(conversion)
+    )
+    assert load_config(str(tmp_path / "b.py"), None, None).optim_wrapper.optimizer.type == "SGD"
+
+
+def without_masks(content: dict[str, Any], *parts: str) -> dict[str, Any]:
+    """A file whose config, weights or both have no masks."""
+    if "config" in parts:
+        head, tail = content["meta"]["config"].split("    mask_roi_extractor=")
+        tail = tail.partition("train_cfg = dict")[2]
+        extractor = "dict(type='SingleRoIExtractor', out_channels=feature_channel)"
+        content["meta"]["config"] = (
+            f"{head}    mask_roi_extractor={extractor}, mask_head=None)\ntrain_cfg = dict{tail}"
+        )
+    if "weights" in parts:
+        state = content["state_dict"]
+        content["state_dict"] = {k: v for k, v in state.items() if not k.startswith("mask_head.")}
+    return content
+
+
+def test_weights_and_config_must_agree_about_masks(options: Options, tmp_path: Path) -> None:
+    one, other = (without_masks(checkpoint("align"), part) for part in ("weights", "config"))
+    message = "its weights have no mask head, the config in its meta has one; --ignore-config"
+    with pytest.raises(CheckpointError, match=message):
+        convert_content(one, options)
+    message = "its weights have a mask head, the config in its meta has none; --ignore-config"
+    with pytest.raises(CheckpointError, match=message):
+        convert_content(other, options)
+    torch.save(without_masks(checkpoint("align"), "weights", "config"), tmp_path / "a.pth")
+    convert_file(tmp_path / "a.pth", tmp_path / "b.pth", options)
+    cfg = load_config(str(tmp_path / "b.py"), None, None)
+    assert cfg.model.roi_head.mask_head is None
+    assert cfg.model.roi_head.mask_roi_extractor is None
+
+
+def test_a_config_that_is_ignored_is_not_said_to_be_missing(options: Options) -> None:
+    message = "have the same weights, and its config is ignored: give --operator align or"
+    with pytest.raises(CheckpointError, match=message):
+        convert_content(checkpoint("align"), change(options, ignore_config=True))
+
+
+@pytest.mark.parametrize("classes", [5, [], {}, [1], None])
+def test_classes_that_are_none_are_taken_for_lesions(
+    classes: object, options: Options, tmp_path: Path
+) -> None:
+    content = checkpoint("tsm")
+    content["meta"]["CLASSES"] = classes
+    torch.save(content, tmp_path / "a.pth")
+    convert_file(tmp_path / "a.pth", tmp_path / "b.pth", options)
+    meta = read_checkpoint(tmp_path / "b.pth")["meta"]
+    assert meta["dataset_meta"] == {"classes": ("lesion",)}
 
 
 def test_incomplete_weights_are_refused_by_name(options: Options, tmp_path: Path) -> None:

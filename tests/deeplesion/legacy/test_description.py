@@ -14,6 +14,7 @@ from tests.deeplesion.legacy.published import checkpoint, state_dict
 
 def test_tells_what_was_done(repo_root: Path) -> None:
     content = checkpoint("a3d", 7, optimizer={}, scheduler={})
+    content["meta"]["hook"] = object()
     content["meta"]["config"] += "\nmystery = 3\n"
     half = {f"module.{k}": v for k, v in content["state_dict"].items()}
     half["module.rpn_head.rpn_cls.bias"] = half["module.rpn_head.rpn_cls.bias"].half()
@@ -33,7 +34,7 @@ def test_tells_what_was_done(repo_root: Path) -> None:
         "backbone.conv0.adaptive_align_weights 1 taken out, it has no effect",
         "names: 'module.' of the wrapper taken off",
         "precision: 1 tensors of float16 made float32",
-        "dropped: optimizer, scheduler (a new training begins without)",
+        "dropped: optimizer, scheduler, meta.hook (a new training begins without them)",
         "mystery 3 not mapped: nothing here has it",
     ):
         assert line in lines

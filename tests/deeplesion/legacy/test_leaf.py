@@ -81,6 +81,25 @@ def test_file_is_read_back_as_it_was_meant(tmp_path: Path) -> None:
     assert cfg.long == {"items": ["x" * 30] * 4, "used": [0, 2, 3]}
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "{{$HOME:x}}",
+        "{{{ fileBasename }}}",
+        "{{ _base_.a }}",
+        r"{{$NONE:A|\',b=print(1),#\"}}",
+        {"lambda": 1, "class": {"{{$HOME:x}}": 2}},
+        float("inf"),
+        -float("inf"),
+    ],
+)
+def test_values_of_strangers_stay_values(value: object, tmp_path: Path) -> None:
+    (tmp_path / "base.py").write_text("a = 1\n")
+    text = render_leaf(f"of {value}", [base_path(tmp_path, "base.py")], {"got": {"it": value}})
+    (tmp_path / "leaf.py").write_text(text)
+    assert Config.fromfile(tmp_path / "leaf.py").got.to_dict() == {"it": value}
+
+
 @pytest.mark.parametrize("folder", ["configs", "with space", "c++"])
 def test_folder_of_configs_may_have_any_name(folder: str, tmp_path: Path) -> None:
     (tmp_path / folder).mkdir()

@@ -101,6 +101,29 @@ def test_odd_shapes_are_named() -> None:
         recognize(state)
 
 
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("backbone.denseblock1.denselayer99.norm1.weight", 2),
+        ("backbone.denseblock1.denselayer0.norm1.weight", 2),
+        ("backbone.denseblock9.denselayer1.norm1.weight", 4),
+        ("mask_head.convs.7.conv.bias", 3),
+    ],
+)
+def test_numbers_without_those_before_them_are_named(name: str, number: int) -> None:
+    message = rf"{name}: there are {number} of that kind, numbered from [01] without gaps"
+    with pytest.raises(CheckpointError, match=message):
+        recognize({**state_dict("align"), name: torch.zeros(4)})
+
+
+@pytest.mark.parametrize("number", ["999999", "9" * 5000, "01", "\u0663"])
+@pytest.mark.parametrize("name", ["backbone.denseblock1.denselayer{}.norm1", "backbone.lateral{}"])
+def test_numbers_that_no_network_has_are_not_known(name: str, number: str) -> None:
+    weight = f"{name.format(number)}.weight"
+    with pytest.raises(CheckpointError, match=rf"1 of its \d+ weights are not known \({weight}\)"):
+        recognize({**state_dict("align"), weight: torch.zeros(4)})
+
+
 @pytest.mark.parametrize("shape", [(0, 3), ()])
 def test_empty_weights_are_named(shape: tuple[int, ...]) -> None:
     state = {**state_dict("align"), "bbox_head.fc_reg.bias": torch.zeros(shape)}
