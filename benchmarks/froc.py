@@ -11,7 +11,8 @@ measured too, on lists made of the arrays before the clock starts.
 
 Memory is the peak of what Python and numpy allocate while it runs (tracemalloc), at the given
 number of images and at twice as many: linear in boxes, it doubles. Last, one round at 100,000
-images.
+images, and one of intervals: matching and 1,000 draws of patients, for the whole set, 30 strata of
+lesions, and 3 of images as sets of their own.
 """
 
 from __future__ import annotations
@@ -32,13 +33,11 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # a script finds its own folder only
 
-from benchmarks import (  # noqa: E402
-    measuring,
-    operators,
-    textbook_froc,
-)
+from benchmarks import measuring, operators, textbook_froc  # noqa: E402
 from benchmarks.textbook_froc import ious_of_arrays, ious_of_numbers  # noqa: E402
+from deeplesion.evaluation.bootstrap import BAND_FPS, BootstrapResult, bootstrap  # noqa: E402
 from deeplesion.evaluation.froc import REPORT_FPS, froc_curve, sensitivity_at  # noqa: E402
+from deeplesion.evaluation.matching import match_detections  # noqa: E402
 from deeplesion.io import atomic_write, write_json  # noqa: E402
 
 Boxes = list[NDArray[np.float64]]
@@ -49,6 +48,8 @@ SECOND_LESION = 95 / 4817
 SLICE_PX = 512
 NEAR_SHARE, NEAR_PX = 0.1, 5.0
 BAR_SECONDS, BAR_SPEEDUP, BAR_MANY_SECONDS, BAR_GROWTH = 0.1, 50.0, 5.0, 2.1
+# 4,817 test images are of some 700 patients.
+IMAGES_PER_PATIENT, LESION_STRATA, IMAGE_STRATA, BAR_INTERVAL_SECONDS = 7, 30, 3, 20.0
 MEGABYTE = 1e6
 EXAMPLE = """example:
   python benchmarks/froc.py --out work_dirs/froc
@@ -75,6 +76,7 @@ class Result(NamedTuple):
         plain_seconds: Of the loop in plain numbers, likewise.
         bytes_at_peak: Of ours, at once and twice the images.
         many_seconds: Of ours, at many images.
+        interval_seconds: Of intervals.
     """
 
     seconds: list[float]
@@ -82,6 +84,7 @@ class Result(NamedTuple):
     plain_seconds: list[float]
     bytes_at_peak: list[int]
     many_seconds: float
+    interval_seconds: float
 
 
 def make_boxes(images: int, boxes: int, seed: int) -> tuple[Boxes, Boxes]:
@@ -133,6 +136,21 @@ def check_same(first: tuple[Any, ...], second: tuple[Any, ...]) -> None:
             raise RuntimeError(f"ours and the loop over boxes differ in {name}")
 
 
+def intervals(detections: Boxes, lesions: Boxes) -> BootstrapResult:
+    """Figures with intervals, of the whole set and of strata."""
+    matches = match_detections(detections, lesions)
+    patients = np.arange(len(detections)) // IMAGES_PER_PATIENT
+    stratum = np.arange(len(matches.first_hit)) % LESION_STRATA
+    image_stratum = np.arange(len(detections)) % IMAGE_STRATA
+    return bootstrap(
+        matches,
+        patients.tolist(),
+        lesion_strata=[stratum == index for index in range(LESION_STRATA)],
+        image_strata=[image_stratum == index for index in range(IMAGE_STRATA)],
+        band_fps=BAND_FPS,
+    )
+
+
 def seconds_of(function: Callable[[], object]) -> float:
     """Wall time of a call."""
     start = time.perf_counter()
@@ -171,7 +189,8 @@ def measure(settings: Settings) -> Result:
     peaks = [peak_bytes(lambda: ours(*given)), peak_bytes(lambda: ours(*twice))]
     many = make_boxes(settings.many_images, settings.boxes, settings.seed)
     many_seconds = seconds_of(lambda: ours(*many))
-    return Result(seconds, loop_seconds, plain_seconds, peaks, many_seconds)
+    interval_seconds = seconds_of(lambda: intervals(*given))
+    return Result(seconds, loop_seconds, plain_seconds, peaks, many_seconds, interval_seconds)
 
 
 def markdown(result: Result, settings: Settings) -> str:
@@ -188,6 +207,7 @@ def markdown(result: Result, settings: Settings) -> str:
         f"| ours | {once} | {_milliseconds(result.seconds)} | | {small} |",
         f"| ours | {twice} | | | {large} |",
         f"| ours | {many} | {1e3 * result.many_seconds:.0f} | | |",
+        f"| intervals | {once} | {1e3 * result.interval_seconds:.0f} | | |",
         f"| loop over boxes | {once} | {_milliseconds(result.loop_seconds)} | {to_loop} | |",
         f"| loop in plain numbers | {once} | {_milliseconds(result.plain_seconds)} "
         f"| {to_plain} | |",
@@ -220,6 +240,11 @@ def bars(result: Result, settings: Settings) -> list[str]:
             f"{result.many_seconds:.2f} s for {settings.many_images} images",
             result.many_seconds <= BAR_MANY_SECONDS,
             f"<= {BAR_MANY_SECONDS:g} s",
+        ),
+        (
+            f"{result.interval_seconds:.2f} s for intervals",
+            result.interval_seconds <= BAR_INTERVAL_SECONDS,
+            f"<= {BAR_INTERVAL_SECONDS:g} s",
         ),
     )
     return [f"bar: {figure} ({bar}): {'holds' if ok else 'MISSED'}" for figure, ok, bar in rows]

@@ -120,6 +120,10 @@ def counts_of(analysis: Analysis) -> dict[str, int]:
 def notes_of(analysis: Analysis) -> list[str]:
     """What a reader of the figures should know."""
     notes = [f"{item.name}: {note}" for item in analysis.predictions for note in item.notes]
+    for name, found in analysis.precisions.items():
+        if not math.isnan(found["AP"]):
+            both = ", ".join(f"{key} {100 * value:.1f}" for key, value in found.items())
+            notes.append(f"{name}: COCO's {both} (in %).")
     for name, result in analysis.results.items():
         if result.overall.note:
             notes.append(f"{name}: {result.overall.note}.")

@@ -21,7 +21,7 @@ from benchmarks.textbook_froc import (
 )
 
 TINY = ("--images", "40", "--boxes", "6", "--many-images", "60", "--repeat", "2")
-RESULT = Result([0.02, 0.03, 0.04], [3.0, 3.0, 3.0], [0.9, 0.9, 0.9], [10**7, 2 * 10**7], 1.5)
+RESULT = Result([0.02, 0.03, 0.04], [3.0, 3.0, 3.0], [0.9, 0.9, 0.9], [10**7, 2 * 10**7], 1.5, 3.0)
 
 
 def test_the_loop_by_hand() -> None:
@@ -91,7 +91,8 @@ def test_table_and_bars() -> None:
     lines = froc.markdown(RESULT, settings).splitlines()
     assert lines[2] == "| ours | 4817 | 30.0 (25.0-35.0) | | 10.0 |"
     assert lines[3:5] == ["| ours | 9634 | | | 20.0 |", "| ours | 100000 | 1500 | | |"]
-    assert lines[5] == (
+    assert lines[5] == "| intervals | 4817 | 3000 | | |"
+    assert lines[6] == (
         "| loop over boxes | 4817 | 3000.0 (3000.0-3000.0) | 100.00 (87.50-125.00) | |"
     )
     assert froc.bars(RESULT, settings) == [
@@ -99,6 +100,7 @@ def test_table_and_bars() -> None:
         "bar: 100 x the loop (>= 50): holds",
         "bar: 2.00 x the memory for 2 x the boxes (<= 2.1): holds",
         "bar: 1.50 s for 100000 images (<= 5 s): holds",
+        "bar: 3.00 s for intervals (<= 20 s): holds",
     ]
     slow = RESULT._replace(seconds=[0.2], loop_seconds=[3.0])
     assert froc.bars(slow, settings)[:2] == [

@@ -57,7 +57,8 @@ def test_what_was_evaluated_is_told() -> None:
     assert facts["hit"] == "IoU >= 0.5"
     assert facts["intervals"] == "95 %, 2 draws of patients, seed 0"
     one_patient = "m: lesions of one patient alone: there is no interval."
-    assert notes_of(analysis) == ["m: a note", one_patient]
+    precision = "m: COCO's AP 0.0, AP50 0.0 (in %)."
+    assert notes_of(analysis) == ["m: a note", precision, one_patient]
 
 
 def test_undefined_figures_are_null() -> None:
