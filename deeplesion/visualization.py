@@ -230,12 +230,11 @@ def _outcomes(
     detections: NDArray[np.float64], lesions: NDArray[np.float64], iou_threshold: float
 ) -> tuple[list[str], NDArray[np.bool_]]:
     """Kind of each detection, a key of STYLES, and whether each lesion is missed."""
-    order = np.argsort(-detections[:, 4], kind="stable")
     matches = match_detections([detections], [lesions], iou_threshold)
     kinds = np.where(matches.false_positive, "false positive", "duplicate")
     kinds[matches.first_hit[matches.first_hit != MISSED]] = "hit"
     by_detection = np.empty_like(kinds)
-    by_detection[order] = kinds
+    by_detection[matches.box] = kinds
     return by_detection.tolist(), matches.first_hit == MISSED
 
 

@@ -11,6 +11,7 @@ from mmengine.dist import is_main_process
 import deeplesion  # noqa: F401  (registers everything)
 from deeplesion.engine import config, distributed
 from deeplesion.engine.cli import run_tool
+from deeplesion.engine.evaluation_report import write_test_report
 from deeplesion.engine.runner import CTRunner
 
 EXAMPLE = """example:
@@ -39,6 +40,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--show-max", type=int, help="write at most this many overlays (default: all)"
     )
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        help="write WORK_DIR/report: intervals, strata, worst misses, report.html",
+    )
     parser.add_argument("--amp", action="store_true", help="evaluate in mixed precision")
     parser.add_argument(
         "--cfg-options", nargs="+", action=DictAction, help="override settings: key=value ..."
@@ -65,6 +71,8 @@ def test(args: argparse.Namespace) -> None:
     with distributed.process_group(cfg):
         CTRunner.from_cfg(cfg).test()
         if is_main_process():
+            if args.report:
+                write_test_report(cfg, Path(cfg.work_dir) / "report")
             print(f"results are in {cfg.work_dir}: froc.json, froc.png, predictions.json")
 
 

@@ -239,6 +239,12 @@ def check_num_slices(cfg: Config) -> None:
         raise UsageError(f"num_slices must be odd and the same everywhere, got {places}")
 
 
+def evaluators_of(cfg: Config) -> list[dict]:
+    """Configs of the metrics of the test loop."""
+    evaluators = cfg.test_evaluator
+    return evaluators if isinstance(evaluators, list) else [evaluators]
+
+
 def set_result_files(cfg: Config, folder: Path) -> None:
     """Have the FROC metric of the test loop write its files, with masks if the model has them.
 
@@ -246,10 +252,7 @@ def set_result_files(cfg: Config, folder: Path) -> None:
         cfg: ``test_evaluator`` is changed in place.
         folder: Where ``predictions.json``, ``froc.json`` and ``froc.png`` go.
     """
-    evaluators = (
-        cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
-    )
-    for evaluator in evaluators:
+    for evaluator in evaluators_of(cfg):
         if evaluator["type"] == "FROCMetric":
             evaluator["predictions_file"] = str(folder / "predictions.json")
             evaluator["froc_file"] = str(folder / "froc.json")

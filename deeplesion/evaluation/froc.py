@@ -12,7 +12,8 @@ image = false positives / all images. Boxes of equal score are taken from the la
 first, as the published scorer takes them where its sort is stable: it reverses an ascending order.
 K. Yan et al., "DeepLesion", J. Med. Imaging 5(3), 2018.
 
-Matching (:mod:`deeplesion.evaluation.matching`) stands apart from counting
+Options of :func:`froc_curve` change when a box reaches a lesion and whether duplicates are false
+positives. Matching (:mod:`deeplesion.evaluation.matching`) stands apart from counting
 (:func:`curve_from_matches`), so that many curves, of strata or of resampled images, come from one
 matching.
 """
@@ -28,11 +29,11 @@ from numpy.typing import ArrayLike
 from deeplesion.evaluation.matching import (
     MISSED,
     Bools,
-    Floats,
     Matches,
     checked_mask,
     match_detections,
 )
+from deeplesion.evaluation.overlaps import Floats
 
 #: False positives per image at which sensitivity is reported.
 REPORT_FPS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
@@ -55,7 +56,13 @@ class FROCCurve(NamedTuple):
 
 
 def froc_curve(
-    detections: Sequence[ArrayLike], ground_truths: Sequence[ArrayLike], iou_threshold: float = 0.5
+    detections: Sequence[ArrayLike],
+    ground_truths: Sequence[ArrayLike],
+    iou_threshold: float = 0.5,
+    *,
+    criterion: str = "iou",
+    threshold: float | None = None,
+    one_to_one: bool = False,
 ) -> FROCCurve:
     """FROC curve of a data set.
 
@@ -63,6 +70,8 @@ def froc_curve(
         detections: For each image ``(n, 5)``: x1, y1, x2, y2 in px and score. May be empty.
         ground_truths: For each image ``(m, 4)``: x1, y1, x2, y2 of its lesions. May be empty.
         iou_threshold: Least IoU at which a box reaches a lesion.
+        criterion, threshold, one_to_one: Another protocol than the official one, see
+            :func:`match_detections`.
 
     Returns:
         One point for each box; none where there are no boxes. Without lesions sensitivity is NaN.
@@ -75,7 +84,15 @@ def froc_curve(
         >>> curve.sensitivity, curve.fps_per_image
         (array([1., 1.]), array([0., 1.]))
     """
-    return curve_from_matches(match_detections(detections, ground_truths, iou_threshold))
+    matches = match_detections(
+        detections,
+        ground_truths,
+        iou_threshold,
+        criterion=criterion,
+        threshold=threshold,
+        one_to_one=one_to_one,
+    )
+    return curve_from_matches(matches)
 
 
 def sensitivity_at(

@@ -15,7 +15,9 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from torch import Tensor
 
+from deeplesion.evaluation.coco import coco_ap
 from deeplesion.evaluation.froc import REPORT_FPS
+from deeplesion.evaluation.overlaps import check_criterion, describe_rule
 from deeplesion.evaluation.plots import plot_froc
 from deeplesion.evaluation.report import (
     FROCReport,
@@ -32,7 +34,7 @@ META_KEYS = ("img_id", "file_name", "slice_interval", "instances")
 
 @METRICS.register_module()
 class FROCMetric(BaseMetric):
-    """Free-response ROC by the official protocol, see :mod:`deeplesion.evaluation.froc`.
+    """Free-response ROC, by the official protocol (:mod:`deeplesion.evaluation.froc`) or another.
 
     Data samples must carry the meta keys ``img_id``, ``file_name``, ``slice_interval`` and
     ``instances`` (the lesions, in px of the original image as predictions are). Prints a table and
@@ -47,6 +49,10 @@ class FROCMetric(BaseMetric):
     Args:
         iou_threshold: Least IoU at which a box reaches a lesion.
         fps: False positives per image at which sensitivities are given.
+        criterion, threshold, one_to_one: Another protocol than the official one, see
+            :func:`deeplesion.evaluation.matching.match_detections`.
+        coco_ap: Whether to give COCO's ``AP`` and ``AP50`` too, see
+            :mod:`deeplesion.evaluation.coco`.
         predictions_file: JSON of all boxes: ``{"meta": {...}, "images": [{"img_id", "file_name",
             "bboxes": [[x1, y1, x2, y2, score], ...]}, ...]}``. None: not written.
         save_masks: Whether that file gets the masks too, as COCO's RLE: ``"masks"`` of an image.
@@ -56,6 +62,9 @@ class FROCMetric(BaseMetric):
         provenance: Whatever tells later what was evaluated (config, checkpoint, split); recorded
             in both JSON files.
         **kwargs: Those of ``BaseMetric``: ``collect_device``, ``prefix``, ``collect_dir``.
+
+    Raises:
+        ValueError: If the criterion is unknown or the threshold not in (0, 1].
     """
 
     default_prefix = "froc"
@@ -69,10 +78,18 @@ class FROCMetric(BaseMetric):
         froc_file: str | os.PathLike[str] | None = None,
         plot_file: str | os.PathLike[str] | None = None,
         provenance: dict[str, Any] | None = None,
+        criterion: str = "iou",
+        threshold: float | None = None,
+        one_to_one: bool = False,
+        coco_ap: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.iou_threshold = iou_threshold
+        self.criterion = criterion
+        self.threshold = iou_threshold if threshold is None else threshold
+        check_criterion(criterion, self.threshold)
+        self.one_to_one = one_to_one
+        self.coco_ap = coco_ap
         self.fps = tuple(float(value) for value in fps)
         self.predictions_file = predictions_file
         self.save_masks = save_masks
@@ -113,13 +130,30 @@ class FROCMetric(BaseMetric):
         unique = {(result["img_id"], result["file_name"]): result for result in reversed(results)}
         # Boxes of equal score count in the order of images, which processes must not change.
         results = sorted(unique.values(), key=lambda r: (r["file_name"], str(r["img_id"])))
-        report = build_report([_scored(r) for r in results], self.iou_threshold, self.fps)
-        title = f"FROC: sensitivity at IoU >= {self.iou_threshold:g}"
-        print_log(f"{title}\n{format_table(report)}", logger="current")
-        self._write_files(report, results)
-        return flat_metrics(report)
+        images = [_scored(r) for r in results]
+        report = build_report(images, fps=self.fps, **self._protocol())
+        precision = self._average_precision(images)
+        title = f"FROC: sensitivity at {describe_rule(**self._protocol())}"
+        lines = [title, format_table(report), *(f"{k}: {v:.3f}" for k, v in precision.items())]
+        print_log("\n".join(lines), logger="current")
+        self._write_files(report, results, precision)
+        return {**flat_metrics(report), **precision}
 
-    def _write_files(self, report: FROCReport, results: list[dict[str, Any]]) -> None:
+    def _protocol(self) -> dict[str, Any]:
+        return {
+            "criterion": self.criterion,
+            "threshold": self.threshold,
+            "one_to_one": self.one_to_one,
+        }
+
+    def _average_precision(self, images: Sequence[ScoredImage]) -> dict[str, float]:
+        if not self.coco_ap:
+            return {}
+        return coco_ap([i.detections for i in images], [i.lesions for i in images])
+
+    def _write_files(
+        self, report: FROCReport, results: list[dict[str, Any]], precision: dict[str, float]
+    ) -> None:
         if self.predictions_file is not None:
             keys = ("img_id", "file_name", "bboxes", "masks")
             images = [{key: r[key] for key in keys if key in r} for r in results]
@@ -130,9 +164,11 @@ class FROCMetric(BaseMetric):
             }
             write_json(self.predictions_file, {"meta": meta, "images": images})
         if self.froc_file is not None:
-            protocol = {"iou_threshold": self.iou_threshold, "fps": self.fps}
-            settings = {**self.provenance, **protocol}
-            write_json(self.froc_file, report_as_json(report, settings), indent=1)
+            settings = {**self.provenance, **self._protocol(), "fps": self.fps}
+            if self.criterion == "iou":
+                settings["iou_threshold"] = self.threshold
+            content = report_as_json(report, settings, precision)
+            write_json(self.froc_file, content, indent=1)
         if self.plot_file is not None:
             plot_froc(report.curves, self.plot_file)
 

@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
+from deeplesion.evaluation.bootstrap import Band
 from deeplesion.evaluation.froc import (
     MEAN_FPS,
     REPORT_FPS,
@@ -30,36 +31,81 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 def plot_froc(
-    curves: Mapping[str, FROCCurve], path: str | os.PathLike[str], title: str | None = None
+    curves: Mapping[str, FROCCurve],
+    path: str | os.PathLike[str],
+    title: str | None = None,
+    bands: Mapping[str, Band] | None = None,
 ) -> None:
     """Draw FROC curves into one plot.
 
     Sensitivity from 0 to 1 over 1/8 to 16 false positives per image, on a logarithmic axis. Marks
-    are what tables give; beyond its end, where sensitivity stays as it is, a curve is dotted.
+    are what tables give; beyond its end, where sensitivity stays as it is, a curve is dotted. A
+    band is the interval at each number of false positives, a light fill behind all curves.
 
     Args:
         curves: By the name that the legend shows; those without lesions are named, not drawn.
         path: The file; its suffix chooses the format (PNG, PDF, SVG).
         title: Above the plot.
+        bands: Intervals by the name of their curve, for any of the curves.
+
+    Raises:
+        ValueError: If a band has the name of no curve.
     """
-    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    _set_up(axes, title)
+    bands = bands or {}
+    if unknown := sorted(set(bands) - set(curves)):
+        raise ValueError(f"band {unknown[0]!r} has no curve: curves are {list(curves)}")
+    figure, axes = new_axes((6.4, 4.8), title)
+    _set_up(axes)
     # The first is the whole set: above the others.
     styles = zip(cycle(COLORS), cycle(MARKERS), range(len(curves), 0, -1), strict=False)
     for (name, curve), (color, marker, order) in zip(curves.items(), styles, strict=False):
         _draw(axes, name, curve, color=color, marker=marker, order=order)
+        if name in bands and not np.isnan(bands[name].low).any():
+            band = bands[name]
+            axes.fill_between(
+                band.fps, band.low, band.high, color=color, alpha=0.15, linewidth=0, zorder=1.5
+            )
     if curves:
         means = ", ".join(f"{fps:g}" for fps in MEAN_FPS)
         axes.legend(
             loc="lower right", title=f"mean at {means} FPs", alignment="left", framealpha=0.9
         )
+    save(figure, path)
+
+
+def new_axes(size: tuple[float, float], title: str | None = None) -> tuple[Figure, Axes]:
+    """A figure of our look, apart from matplotlib's global state.
+
+    Args:
+        size: Width and height in inches.
+        title: Above the plot, at its left.
+
+    Returns:
+        The figure and its axes, with a light grid.
+    """
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.grid(color="0.88", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    if title:
+        axes.set_title(escape_math(title), loc="left")
+    return figure, axes
+
+
+def save(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure; the suffix of the path chooses the format (PNG, PDF, SVG)."""
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=150)
 
 
-def _set_up(axes: Axes, title: str | None) -> None:
+def escape_math(text: str) -> str:
+    """A text without mathematics, which matplotlib would otherwise see between two ``$``."""
+    return text.replace("$", r"\$")
+
+
+def _set_up(axes: Axes) -> None:
     axes.set_xscale("log", base=2)
     axes.set_xlim(*FPS_RANGE)
     axes.set_ylim(0, 1)
@@ -69,15 +115,10 @@ def _set_up(axes: Axes, title: str | None) -> None:
     axes.set_yticks(np.linspace(0, 1, 11))
     axes.set_xlabel("false positives per image")
     axes.set_ylabel("sensitivity")
-    axes.grid(color="0.88", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    if title:
-        axes.set_title(title, loc="left")
 
 
 def _draw(axes: Axes, name: str, curve: FROCCurve, color: str, marker: str, order: int) -> None:
-    mean = mean_sensitivity(curve)
+    mean, name = mean_sensitivity(curve), escape_math(name)
     if np.isnan(mean):
         axes.plot([], [], color=color, marker=marker, label=f"{name}: no lesions")
         return

@@ -20,22 +20,12 @@ from deeplesion.evaluation.froc import (
     sensitivity_at,
 )
 from deeplesion.evaluation.matching import Bools, Floats, Matches, match_detections, select_images
-
-#: Strata of images by slice interval in mm, as papers on DeepLesion have them.
-THIN_MM = 2.0
-THICK_MM = 5.0
-#: Values this close to an edge, relatively, are on it, for pixels times spacing are rounded.
-EDGE = 1e-6
-INTERVAL_LABELS = {"thin": "thin (<= 2 mm)", "thick": "thick (5 mm)", "other": "other intervals"}
-#: Strata of lesions by long axis in mm.
-SMALL_MM = 10.0
-LARGE_MM = 30.0
-SIZE_LABELS = {
-    "small": "long axis < 10 mm",
-    "medium": "long axis 10 to 30 mm",
-    "large": "long axis > 30 mm",
-    "unknown": "long axis unknown",
-}
+from deeplesion.evaluation.strata import (
+    INTERVAL_LABELS,
+    SIZE_LABELS,
+    interval_stratum,
+    size_stratum,
+)
 
 
 @dataclass(frozen=True)
@@ -89,26 +79,14 @@ class FROCReport(NamedTuple):
     detections: int
 
 
-def interval_stratum(slice_interval: float) -> str:
-    """``thin``, ``thick`` or ``other`` for a slice interval in mm; unknown (NaN, <= 0): other."""
-    if 0 < slice_interval < THIN_MM or math.isclose(slice_interval, THIN_MM, rel_tol=EDGE):
-        return "thin"
-    return "thick" if math.isclose(slice_interval, THICK_MM, rel_tol=EDGE) else "other"
-
-
-def size_stratum(long_axis: float) -> str:
-    """``small``, ``medium``, ``large``, or ``unknown`` for a long axis in mm."""
-    if math.isnan(long_axis):
-        return "unknown"
-    if any(math.isclose(long_axis, edge, rel_tol=EDGE) for edge in (SMALL_MM, LARGE_MM)):
-        return "medium"
-    if long_axis < SMALL_MM:
-        return "small"
-    return "medium" if long_axis < LARGE_MM else "large"
-
-
 def build_report(
-    images: Sequence[ScoredImage], iou_threshold: float = 0.5, fps: Sequence[float] = REPORT_FPS
+    images: Sequence[ScoredImage],
+    iou_threshold: float = 0.5,
+    fps: Sequence[float] = REPORT_FPS,
+    *,
+    criterion: str = "iou",
+    threshold: float | None = None,
+    one_to_one: bool = False,
 ) -> FROCReport:
     """Score a data set.
 
@@ -116,6 +94,8 @@ def build_report(
         images: The images.
         iou_threshold: Least IoU at which a box reaches a lesion.
         fps: False positives per image at which sensitivities are given.
+        criterion, threshold, one_to_one: Another protocol than the official one, see
+            :func:`deeplesion.evaluation.matching.match_detections`.
 
     Returns:
         The figures; strata without images or lesions are left out.
@@ -124,19 +104,18 @@ def build_report(
         ValueError: If a box is malformed; it names the image.
     """
     matches = match_detections(
-        [image.detections for image in images], [image.lesions for image in images], iou_threshold
+        [image.detections for image in images],
+        [image.lesions for image in images],
+        iou_threshold,
+        criterion=criterion,
+        threshold=threshold,
+        one_to_one=one_to_one,
     )
     intervals = np.array([interval_stratum(image.slice_interval) for image in images], np.str_)
     sizes = np.array([size_stratum(mm) for image in images for mm in image.long_axes], np.str_)
     types = [COARSE_TYPES.get(t, "unknown") for image in images for t in image.coarse_types]
     whole = curve_from_matches(matches)
-    curves = {"all": whole}
-    own = {}
-    for name, label in INTERVAL_LABELS.items():
-        if np.any(intervals == name):
-            part = select_images(matches, intervals == name)
-            curves[label] = curve_from_matches(part)
-            own[name] = _figures(label, part, curves[label], fps)
+    own, curves = _own_sets(matches, intervals, fps)
     of_lesions = intervals[matches.lesion_image]
     return FROCReport(
         overall=_figures("all", matches, whole, fps),
@@ -146,7 +125,7 @@ def build_report(
         types=_strata(
             matches, np.array(types, np.str_), {n: n for n in COARSE_TYPES.values()}, fps
         ),
-        curves=curves,
+        curves={"all": whole, **curves},
         detections=len(matches.scores),
     )
 
@@ -176,12 +155,15 @@ def format_table(report: FROCReport) -> str:
     return "\n".join([lines[0], rule, *lines[1:], rule, *notes])
 
 
-def report_as_json(report: FROCReport, settings: Mapping[str, Any]) -> dict[str, Any]:
+def report_as_json(
+    report: FROCReport, settings: Mapping[str, Any], extra: Mapping[str, float] | None = None
+) -> dict[str, Any]:
     """What ``froc.json`` holds; a sensitivity that is not defined is null.
 
     Args:
         report: The report.
         settings: Of the scoring, stored along.
+        extra: More figures by name, stored among ``metrics``.
 
     Returns:
         A dict of ``settings``, ``counts``, ``metrics`` (of :func:`flat_metrics`), ``table`` (what
@@ -189,6 +171,7 @@ def report_as_json(report: FROCReport, settings: Mapping[str, Any]) -> dict[str,
         corners of each, see :func:`deeplesion.evaluation.froc.curve_corners`).
     """
     own = {name: {**_plain(row), "scored": "own set"} for name, row in report.own.items()}
+    metrics = {**flat_metrics(report), **(extra or {})}
     return {
         "settings": {**settings, "mean_fps": MEAN_FPS, "box_width": "x2 - x1 + 1"},
         "counts": {
@@ -196,7 +179,7 @@ def report_as_json(report: FROCReport, settings: Mapping[str, Any]) -> dict[str,
             "lesions": report.overall.lesions,
             "detections": report.detections,
         },
-        "metrics": {name: _number(value) for name, value in flat_metrics(report).items()},
+        "metrics": {name: _number(value) for name, value in metrics.items()},
         "table": {"all": _plain(report.overall), **own},
         "strata": {
             "scored": "at the score thresholds of the whole set",
@@ -206,6 +189,19 @@ def report_as_json(report: FROCReport, settings: Mapping[str, Any]) -> dict[str,
         },
         "curves": {label: _plain_curve(curve) for label, curve in report.curves.items()},
     }
+
+
+def _own_sets(
+    matches: Matches, intervals: np.ndarray, fps: Sequence[float]
+) -> tuple[dict[str, Figures], dict[str, FROCCurve]]:
+    """Figures by stratum of slice intervals, and curves by label, each as a set of its own."""
+    figures, curves = {}, {}
+    for name, label in INTERVAL_LABELS.items():
+        if np.any(intervals == name):
+            part = select_images(matches, intervals == name)
+            curves[label] = curve_from_matches(part)
+            figures[name] = _figures(label, part, curves[label], fps)
+    return figures, curves
 
 
 def _strata(

@@ -71,6 +71,12 @@ def test_colors_tell_what_became_of_boxes_and_lesions() -> None:
     assert (nothing == 102).all()
 
 
+def test_boxes_of_equal_score_have_their_own_colors() -> None:
+    image = overlay([HIT], [FAR, HIT], [0.5, 0.5])[:128]
+    assert image[80, 90].tolist() == color("false positive")
+    assert image[99, 80].tolist() == color("false positive")
+
+
 def test_lesions_are_dashed_over_solid_boxes() -> None:
     image = overlay([HIT], [HIT], [0.9], size=256)
     top = image[30, 20:40]

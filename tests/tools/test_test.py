@@ -59,6 +59,22 @@ def test_writes_at_most_as_many_overlays_as_asked(evaluated: Path) -> None:
     assert cv2.imread(str(overlays[0])).std() > 10
 
 
+def test_report_is_of_what_was_evaluated(
+    trained: Path, evaluated: Path, synthetic_root: Path, tmp_path: Path
+) -> None:
+    options = [*NO_WORKERS, "test_dataloader.dataset.indices=2", "test_evaluator.one_to_one=True"]
+    arguments = [CONFIG, CHECKPOINT.format(trained), "--work-dir", tmp_path, "--report"]
+    root = ["--data-root", synthetic_root]
+    assert call_tool(main, *arguments, *root, options=options) == 0
+    summary = json.loads((tmp_path / "report/summary.json").read_text())
+    figures = json.loads((tmp_path / "froc.json").read_text())
+    assert summary["counts"]["images"] == figures["counts"]["images"] == 2
+    assert summary["settings"]["one_to_one"]
+    detector = summary["detectors"][Path(CONFIG).stem]["overall"]
+    assert detector["mean"]["value"] == pytest.approx(figures["metrics"]["mean"])
+    assert (tmp_path / "report/report.html").is_file()
+
+
 def test_two_processes_give_the_figures_of_one(
     trained: Path, evaluated: Path, synthetic_root: Path, tmp_path: Path
 ) -> None:

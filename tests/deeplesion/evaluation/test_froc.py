@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,11 +20,17 @@ from deeplesion.evaluation.froc import (
     sensitivity_at,
 )
 from deeplesion.evaluation.matching import match_detections
+from deeplesion.evaluation.overlaps import CRITERIA
 from tests.deeplesion.evaluation.test_matching import images
 
 HIT = [0, 0, 9, 9]
 FAR = [50, 50, 59, 59]
 OTHER = [20, 20, 29, 29]
+PROTOCOLS = [
+    {"criterion": criterion, "one_to_one": one_to_one}
+    for criterion in CRITERIA
+    for one_to_one in (False, True)
+]
 
 
 def curve_of(detections: list, ground_truths: list) -> FROCCurve:
@@ -114,44 +122,51 @@ def split(data: list[tuple[list, list]]) -> tuple[list, list]:
 
 
 @settings(max_examples=100, deadline=None)
-@given(data=images)
-def test_a_monotone_map_of_scores_changes_nothing(data: list[tuple[list, list]]) -> None:
+@given(data=images, protocol=st.sampled_from(PROTOCOLS))
+def test_a_monotone_map_of_scores_changes_nothing(
+    data: list[tuple[list, list]], protocol: dict[str, Any]
+) -> None:
     detections, lesions = split(data)
     mapped = [[[*d[:4], 3 * np.log(d[4]) - 7] for d in found] for found in detections]
     for got, wanted in zip(
-        froc_curve(mapped, lesions)[:2], froc_curve(detections, lesions)[:2], strict=True
+        froc_curve(mapped, lesions, **protocol)[:2],
+        froc_curve(detections, lesions, **protocol)[:2],
+        strict=True,
     ):
         np.testing.assert_array_equal(got, wanted)
 
 
 @settings(max_examples=100, deadline=None)
-@given(data=images, seed=st.integers(0, 1000))
+@given(data=images, seed=st.integers(0, 1000), protocol=st.sampled_from(PROTOCOLS))
 def test_the_order_of_images_and_boxes_does_not_matter(
-    data: list[tuple[list, list]], seed: int
+    data: list[tuple[list, list]], seed: int, protocol: dict[str, Any]
 ) -> None:
-    rng = np.random.default_rng(seed)
+    rng, one_to_one = np.random.default_rng(seed), protocol["one_to_one"]
     scores = iter(rng.permutation(100))  # no ties
     data = [([[*d[:4], next(scores)] for d in found], there) for found, there in data]
     shuffled = [
         (
             [found[i] for i in rng.permutation(len(found))],
-            [there[i] for i in rng.permutation(len(there))],
+            # One to one, of lesions overlapped alike the one given first is taken.
+            [there[i] for i in rng.permutation(len(there))] if not one_to_one else there,
         )
         for found, there in (data[i] for i in rng.permutation(len(data)))
     ]
-    for got, wanted in zip(froc_curve(*split(shuffled)), froc_curve(*split(data)), strict=True):
+    for got, wanted in zip(
+        froc_curve(*split(shuffled), **protocol), froc_curve(*split(data), **protocol), strict=True
+    ):
         np.testing.assert_array_equal(got, wanted)
 
 
 @settings(max_examples=100, deadline=None)
-@given(data=images, score=st.floats(0, 1))
+@given(data=images, score=st.floats(0, 1), protocol=st.sampled_from(PROTOCOLS))
 def test_a_false_positive_more_never_raises_sensitivity(
-    data: list[tuple[list, list]], score: float
+    data: list[tuple[list, list]], score: float, protocol: dict[str, Any]
 ) -> None:
     detections, lesions = split(data)
-    before = sensitivity_at(*froc_curve(detections, lesions)[:2])
+    before = sensitivity_at(*froc_curve(detections, lesions, **protocol)[:2])
     detections[0] = [*detections[0], [900, 900, 910, 910, score]]
-    after = sensitivity_at(*froc_curve(detections, lesions)[:2])
+    after = sensitivity_at(*froc_curve(detections, lesions, **protocol)[:2])
     assert np.all((after <= before + 1e-12) | np.isnan(before) | np.isnan(after))
 
 
@@ -202,6 +217,20 @@ def test_strata_must_fit() -> None:
     matches = match_detections([[]], [[HIT, OTHER]])
     with pytest.raises(ValueError, match=r"lesions must be bool \(2,\), got int64 \(2,\)"):
         curve_from_matches(matches, [0, 1])
+
+
+def test_protocols_differ_as_they_should() -> None:
+    # A box around the lesion, one within it, one that fits, another that fits, and one elsewhere.
+    found = [[-20, -20, 29, 29, 0.9], [3, 3, 4, 4, 0.8], [*HIT, 0.7], [*HIT, 0.6], [*FAR, 0.5]]
+
+    def false_positives(**protocol: Any) -> list[float]:
+        return froc_curve([found], [[HIT]], **protocol).fps_per_image.tolist()
+
+    assert false_positives() == [1, 2, 2, 2, 3]
+    assert false_positives(one_to_one=True) == [1, 2, 2, 3, 4]
+    assert false_positives(criterion="iobb", threshold=0.3) == [1, 1, 1, 1, 2]
+    assert false_positives(criterion="center") == [0, 0, 0, 0, 1]
+    assert false_positives(criterion="center", one_to_one=True) == [0, 1, 2, 3, 4]
 
 
 def test_scores_in_half_precision_and_boxes_as_integers() -> None:

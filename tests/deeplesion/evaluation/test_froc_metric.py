@@ -87,6 +87,59 @@ def test_options() -> None:
     assert figures["strict/mean"] == 0  # 0.9 < 0.95
 
 
+def test_other_protocols(tmp_path: Path) -> None:
+    options: dict[str, dict[str, Any]] = {
+        "official": {},
+        "strict": {"one_to_one": True},
+        "iobb": {"criterion": "iobb", "threshold": 0.3},
+        "center": {"criterion": "center"},
+    }
+    false_positives = {}
+    for name, protocol in options.items():
+        metric = FROCMetric(froc_file=tmp_path / f"{name}.json", **protocol)
+        # A box within the lesion, one that fits, a duplicate of it; and the lesion missed.
+        boxes = [[2, 2, 4, 4, 0.9], [*HIT, 0.8], [0, 0, 9, 8, 0.7]]
+        metric.process(None, [sample(1, boxes, [HIT]), sample(2, [], [HIT])])
+        metric.evaluate(2)
+        froc = json.loads((tmp_path / f"{name}.json").read_text())
+        got = froc["settings"]
+        assert got["criterion"] == protocol.get("criterion", "iou")
+        assert got["threshold"] == protocol.get("threshold", 0.5)
+        assert got["one_to_one"] == protocol.get("one_to_one", False)
+        assert ("iou_threshold" in got) == (got["criterion"] == "iou")
+        false_positives[name] = 2 * froc["curves"]["all"]["fps_per_image"][-1]
+        assert froc["table"]["all"]["sensitivity"]["16"] == 0.5
+    assert false_positives == {"official": 1, "strict": 2, "iobb": 0, "center": 0}
+
+
+def test_coco_ap_beside(tmp_path: Path) -> None:
+    metric = FROCMetric(coco_ap=True, froc_file=tmp_path / "froc.json")
+    # A hit of IoU 0.7, so that it counts at 0.5 to 0.7, and a false positive after it.
+    metric.process(None, [sample(1, [[0, 0, 9, 6, 0.9], [*FAR, 0.8]], [HIT])])
+    figures = metric.evaluate(1)
+    assert list(figures)[-2:] == ["froc/AP", "froc/AP50"]
+    assert figures["froc/AP"] == pytest.approx(0.5)
+    assert figures["froc/AP50"] == pytest.approx(1)
+    metrics = json.loads((tmp_path / "froc.json").read_text())["metrics"]
+    assert metrics["AP"] == pytest.approx(0.5)
+    metric.process(None, [sample(1, [[*FAR, 0.8]], [])])
+    assert math.isnan(metric.evaluate(1)["froc/AP"])
+    assert json.loads((tmp_path / "froc.json").read_text())["metrics"]["AP50"] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"criterion": "dice"}, "criterion must be one of iou, iobb, center, got 'dice'"),
+        ({"iou_threshold": 0}, r"threshold must be in \(0, 1\], got 0"),
+        ({"criterion": "iobb", "threshold": 1.5}, r"threshold must be in \(0, 1\], got 1.5"),
+    ],
+)
+def test_bad_protocols_are_refused_before_any_image(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        FROCMetric(**options)
+
+
 def test_works_through_the_evaluator() -> None:
     evaluator = Evaluator(FROCMetric())
     data_samples = [

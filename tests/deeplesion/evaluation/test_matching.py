@@ -1,4 +1,4 @@
-"""Matching against a plain loop over boxes, and its checks of what it is given."""
+"""Matching against plain loops over boxes, and its checks of what it is given."""
 
 from __future__ import annotations
 
@@ -7,12 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deeplesion.evaluation.matching import (
-    MISSED,
-    match_detections,
-    paired_iou,
-    select_images,
-)
+from deeplesion.evaluation.matching import MISSED, Matches, match_detections, select_images
+from deeplesion.evaluation.overlaps import CRITERIA, paired_overlap
 
 # Small coordinates and few scores: overlaps at exactly 0.5, duplicates and ties abound.
 corner = st.integers(0, 6)
@@ -66,6 +62,125 @@ def test_equals_a_loop_over_boxes(data: list[tuple[list, list]], iou_threshold: 
     assert matches.first_hit.tolist() == first_hit
     assert matches.num_images == len(data)
     assert matches.lesion_image.tolist() == [i for i, (_, g) in enumerate(data) for _ in g]
+    given = zip(matches.image, matches.box, matches.scores, strict=True)
+    assert all(data[image][0][number][4] == score for image, number, score in given)
+    assert len(set(zip(matches.image, matches.box, strict=True))) == len(scores)
+
+
+def one_to_one_by_loops(
+    data: list[tuple[list, list]], criterion: str, threshold: float
+) -> tuple[list[bool], list[int]]:
+    """False positives and the lesions' takers: each box chooses when its turn comes."""
+    boxes = [(image, b) for image, (found, _) in enumerate(data) for b in found]
+    boxes = sorted(boxes, key=lambda item: item[1][4])[::-1]
+    lesions = [(image, lesion) for image, (_, there) in enumerate(data) for lesion in there]
+    taker = [MISSED] * len(lesions)
+    for rank, (image, candidate) in enumerate(boxes):
+        best = None
+        for index, (of, lesion) in enumerate(lesions):
+            by, iou = (
+                paired_overlap(name, [candidate[:4]], [lesion])[0] for name in (criterion, "iou")
+            )
+            left = of == image and taker[index] == MISSED and by >= threshold
+            if left and (best is None or (by, iou) > best[:2]):
+                best = (by, iou, index)
+        if best is not None:
+            taker[best[2]] = rank
+    return [rank not in taker for rank in range(len(boxes))], taker
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    data=images,
+    criterion=st.sampled_from(list(CRITERIA)),
+    threshold=st.sampled_from([0.1, 0.25, 0.5]),
+)
+def test_one_to_one_equals_a_loop_over_boxes(
+    data: list[tuple[list, list]], criterion: str, threshold: float
+) -> None:
+    detections, lesions = [d for d, _ in data], [g for _, g in data]
+    matches = match_detections(
+        detections, lesions, criterion=criterion, threshold=threshold, one_to_one=True
+    )
+    false_positive, taker = one_to_one_by_loops(data, criterion, threshold)
+    assert matches.false_positive.tolist() == false_positive
+    assert matches.first_hit.tolist() == taker
+
+
+def hits_after_each_box(matches: Matches) -> np.ndarray:
+    """Lesions hit by the boxes up to each."""
+    first = matches.first_hit[matches.first_hit != MISSED]
+    return np.cumsum(np.bincount(first, minlength=len(matches.scores)))
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=images, criterion=st.sampled_from(list(CRITERIA)))
+def test_one_to_one_never_hits_more(data: list[tuple[list, list]], criterion: str) -> None:
+    given = [d for d, _ in data], [g for _, g in data]
+    many = match_detections(*given, 0.25, criterion=criterion)
+    one = match_detections(*given, 0.25, criterion=criterion, one_to_one=True)
+    assert np.all(hits_after_each_box(one) <= hits_after_each_box(many))
+    assert np.all(one.false_positive >= many.false_positive)
+    # Every box takes a lesion or is a false positive.
+    assert np.sum(one.first_hit != MISSED) == np.sum(~one.false_positive)
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=images)
+def test_a_looser_criterion_never_hits_less(data: list[tuple[list, list]]) -> None:
+    given = [d for d, _ in data], [g for _, g in data]
+    strict = match_detections(*given, criterion="iou")
+    loose = match_detections(*given, criterion="iobb")
+    assert np.all(hits_after_each_box(strict) <= hits_after_each_box(loose))
+    assert np.all(loose.false_positive <= strict.false_positive)
+
+
+WIDE = [0, 0, 9, 9]
+
+
+def test_a_duplicate_is_a_false_positive_one_to_one_only() -> None:
+    given = [[[*WIDE, 0.9], [0, 0, 9, 8, 0.8]]], [[WIDE]]
+    assert match_detections(*given).false_positive.tolist() == [False, False]
+    strict = match_detections(*given, one_to_one=True)
+    assert strict.false_positive.tolist() == [False, True]
+    assert strict.first_hit.tolist() == [0]
+
+
+def test_a_box_over_two_lesions_takes_the_one_it_overlaps_more() -> None:
+    halves = [[0, 0, 9, 3], [0, 0, 9, 5]]  # IoU 0.4 and 0.6
+    given = [[[*WIDE, 0.9], [*WIDE, 0.8], [*WIDE, 0.7]]], [halves]
+    assert match_detections(*given, 0.4).first_hit.tolist() == [0, 0]
+    strict = match_detections(*given, 0.4, one_to_one=True)
+    assert strict.first_hit.tolist() == [1, 0]
+    assert strict.false_positive.tolist() == [False, False, True]
+
+
+def test_a_box_that_comes_first_chooses_though_another_fits_better() -> None:
+    # The first reaches both; the second fits the lesion that the first takes perfectly.
+    strict = match_detections(
+        [[[0, 0, 9, 8, 0.9], [*WIDE, 0.8]]], [[WIDE, [0, 0, 9, 5]]], one_to_one=True
+    )
+    assert strict.first_hit.tolist() == [0, 1]
+
+
+def test_where_the_center_is_in_two_lesions_the_higher_iou_decides() -> None:
+    given = [[[2, 2, 7, 7, 0.9]]], [[[0, 0, 30, 30], WIDE]]
+    both = match_detections(*given, criterion="center")
+    assert both.first_hit.tolist() == [0, 0]
+    one = match_detections(*given, criterion="center", one_to_one=True)
+    assert one.first_hit.tolist() == [MISSED, 0]
+
+
+@pytest.mark.parametrize(
+    ("criterion", "expected"),
+    [("iou", [MISSED, MISSED]), ("iobb", [1, MISSED]), ("center", [1, 0])],
+)
+def test_criteria_differ(criterion: str, expected: list[int]) -> None:
+    # A large box around a small lesion and a small one within a large lesion.
+    detections = [[[0, 0, 99, 99, 0.9], [210, 210, 214, 214, 0.8]]]
+    lesions = [[[200, 200, 299, 299], [48, 48, 52, 52]]]
+    matches = match_detections(detections, lesions, criterion=criterion, threshold=0.3)
+    assert matches.first_hit.tolist() == expected
 
 
 @settings(max_examples=100, deadline=None)
@@ -81,24 +196,6 @@ def test_selected_images_are_as_if_matched_alone(
         np.testing.assert_array_equal(got, wanted)
 
 
-@pytest.mark.parametrize(
-    ("first", "second", "expected"),
-    [
-        ([0, 0, 9, 9], [0, 0, 9, 9], 1.0),
-        ([0, 0, 9, 9], [0, 0, 9, 4], 0.5),
-        ([0, 0, 4, 4], [0, 0, 4, 1.5], 0.5),
-        ([0, 0, 9, 9], [9, 9, 18, 18], 1 / 199),  # one pixel in common
-        ([0, 0, 9, 9], [10, 0, 19, 9], 0.0),  # side by side
-        ([5, 5, 5, 5], [5, 5, 5, 5], 1.0),  # a single pixel
-    ],
-)
-def test_iou_counts_both_end_pixels(
-    first: list[float], second: list[float], expected: float
-) -> None:
-    np.testing.assert_array_equal(paired_iou([first], [second]), [expected])
-    np.testing.assert_array_equal(paired_iou([second], [first]), [expected])
-
-
 def test_boxes_reach_lesions_of_their_own_image_only() -> None:
     matches = match_detections([[[0, 0, 9, 9, 0.9]], []], [[], [[0, 0, 9, 9]]])
     assert matches.false_positive.tolist() == [True]
@@ -110,11 +207,6 @@ def test_a_box_that_is_inside_out_reaches_nothing(box: list[int]) -> None:
     matches = match_detections([[[*box, 0.9]]], [[[0, 0, 9, 9], [4, 0, 5, 9], [5, 0, 5, 9]]])
     assert matches.false_positive.tolist() == [True]
     assert matches.first_hit.tolist() == [MISSED] * 3
-
-
-def test_a_box_less_than_a_pixel_inside_out_is_that_narrow() -> None:
-    np.testing.assert_allclose(paired_iou([[5, 0, 4.5, 9]], [[5, 0, 5, 9]]), [0.5])
-    np.testing.assert_allclose(paired_iou([[5, 0, 4.25, 9]], [[5, 0, 5, 9]]), [0.25])
 
 
 @pytest.mark.parametrize("empty", [[], np.zeros((0, 5)), np.zeros(0)])
@@ -160,6 +252,20 @@ def test_bad_input_is_named(detections: list, ground_truths: list, message: str)
 def test_bad_iou_threshold(threshold: float) -> None:
     with pytest.raises(ValueError, match=r"iou_threshold must be in \(0, 1\], got"):
         match_detections([], [], threshold)
+
+
+def test_threshold_is_named_as_it_was_given() -> None:
+    with pytest.raises(ValueError, match=r"^threshold must be in \(0, 1\], got 2"):
+        match_detections([], [], 0.5, criterion="iobb", threshold=2)
+    with pytest.raises(ValueError, match="criterion must be one of iou, iobb, center, got 'dice'"):
+        match_detections([], [], criterion="dice")
+
+
+@settings(max_examples=50, deadline=None)
+@given(scores=st.lists(st.sampled_from([0.0, -0.0, 0.25, 0.5, np.inf, -np.inf]), max_size=60))
+def test_order_is_that_of_a_stable_sort_reversed(scores: list[float]) -> None:
+    matches = match_detections([[[*WIDE, score] for score in scores]], [[]])
+    assert matches.box.tolist() == sorted(range(len(scores)), key=scores.__getitem__)[::-1]
 
 
 def test_selection_must_fit() -> None:

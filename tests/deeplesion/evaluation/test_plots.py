@@ -9,7 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
+from deeplesion.evaluation.bootstrap import BAND_FPS, Band, bootstrap
 from deeplesion.evaluation.froc import FROCCurve, froc_curve
+from deeplesion.evaluation.matching import match_detections
 from deeplesion.evaluation.plots import COLORS, plot_froc
 
 HIT = [0, 0, 9, 9]
@@ -62,3 +64,35 @@ def test_no_global_figures(tmp_path: Path) -> None:
     plot_froc(CURVES, tmp_path / "froc.png")
     if "matplotlib.pyplot" in sys.modules:
         assert sys.modules["matplotlib.pyplot"].get_fignums() == []
+
+
+def test_bands_are_light_fills_behind_the_curves(tmp_path: Path) -> None:
+    found, missed = [[*HIT, 0.9], [*FAR, 0.8]], [[*FAR, 0.7]]
+    matches = match_detections([found, missed] * 4, [[HIT]] * 8)
+    band = bootstrap(matches, range(8), band_fps=BAND_FPS, replicates=50).overall.band
+    assert band is not None
+    curves = {"all": CURVES["all"], "thick": CURVES["thick"]}
+    plot_froc(curves, tmp_path / "plain.png")
+    plot_froc(curves, tmp_path / "bands.png", bands={"thick": band})
+    plain, banded = (cv2.imread(str(tmp_path / f"{n}.png")) for n in ("plain", "bands"))
+    changed = (plain != banded).any(axis=-1)
+    assert changed.mean() > 0.02
+    # White becomes blue of little strength.
+    color = banded[changed & (plain == 255).all(axis=-1)]
+    assert np.median(color, axis=0).tolist() == pytest.approx([242, 234, 217], abs=2)
+    assert has_color(banded, COLORS[1])
+
+
+def test_a_band_without_an_interval_is_not_drawn(tmp_path: Path) -> None:
+    nothing = np.full(3, np.nan)
+    band = Band(np.array([1.0, 2, 4]), nothing, nothing, nothing)
+    plot_froc(CURVES, tmp_path / "plain.png")
+    plot_froc(CURVES, tmp_path / "band.png", bands={"all": band})
+    assert (tmp_path / "plain.png").read_bytes() == (tmp_path / "band.png").read_bytes()
+    with pytest.raises(ValueError, match=r"band 'al' has no curve: curves are \['all', "):
+        plot_froc(CURVES, tmp_path / "froc.png", bands={"al": band})
+
+
+def test_names_with_dollars(tmp_path: Path) -> None:
+    plot_froc({"a $b_$ c $": CURVES["all"]}, tmp_path / "froc.svg", title="$x")
+    assert (tmp_path / "froc.svg").is_file()

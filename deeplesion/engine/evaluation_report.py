@@ -1,0 +1,64 @@
+"""The report of an evaluation that has just run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from deeplesion.datasets.info_files import read_json
+from deeplesion.datasets.lesion_record import INFO_FILE
+from deeplesion.engine.config import datasets_of, evaluators_of
+from deeplesion.evaluation.analysis import Settings, analyze
+from deeplesion.evaluation.analysis_files import (
+    comparable_references,
+    stored_slices,
+    write_analysis,
+)
+from deeplesion.evaluation.analysis_page import provenance_of
+from deeplesion.evaluation.cases import canonical_name
+from deeplesion.evaluation.ground_truth import read_cases
+from deeplesion.evaluation.predictions import read_predictions
+
+#: Settings of the metric that are settings of the analysis, too.
+SHARED = ("criterion", "one_to_one", "fps")
+
+
+def write_test_report(cfg: Config, folder: str | os.PathLike[str]) -> None:
+    """Report on the predictions that the FROC metric of a test loop wrote.
+
+    Key slices that were not evaluated (``indices`` of a data set) are not missed lesions: the
+    report is of those that were.
+
+    Args:
+        cfg: The config that was run, its metric with a ``predictions_file``.
+        folder: Where the files go, see
+            :func:`deeplesion.evaluation.analysis_files.write_analysis`.
+    """
+    dataset = next(data for loader, data in datasets_of(cfg) if loader == "test_dataloader")
+    metric = next(item for item in evaluators_of(cfg) if item["type"] == "FROCMetric")
+    root, split = Path(dataset["data_root"]), dataset.get("split")
+    ann_file, path = root / dataset.get("ann_file", INFO_FILE), metric["predictions_file"]
+    cases = read_cases(ann_file, split, dataset.get("keep_noisy", False))
+    evaluated = {canonical_name(image["file_name"]) for image in read_json(path)["images"]}
+    cases = [case for case in cases if case.file_name in evaluated]
+    name = Path(cfg.filename or "detector").stem
+    analysis = analyze(cases, [read_predictions(path, cases, name)], settings_of(metric))
+    write_analysis(
+        analysis,
+        folder,
+        provenance_of(analysis, ann_file.name, split),
+        image_root=stored_slices(root),
+        references=comparable_references(analysis.settings, split),
+    )
+
+
+def settings_of(metric: dict[str, Any]) -> Settings:
+    """Settings that score as a FROC metric of a config does."""
+    settings = {name: metric[name] for name in SHARED if name in metric}
+    if "fps" in settings:
+        settings["fps"] = tuple(map(float, settings["fps"]))
+    threshold = metric.get("threshold") or metric.get("iou_threshold", Settings.threshold)
+    return Settings(threshold=threshold, **settings)
