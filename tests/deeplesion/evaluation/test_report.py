@@ -14,9 +14,7 @@ from deeplesion.evaluation.report import (
     ScoredImage,
     build_report,
     format_table,
-    interval_stratum,
     report_as_json,
-    size_stratum,
 )
 
 HIT = [0.0, 0, 9, 9]
@@ -46,37 +44,6 @@ IMAGES = [
     image([[*FAR, 0.7]], [], 2.0),
     image([[*HIT, 0.2]], [HIT], 5.0, [15.0], [5]),
 ]
-
-
-@pytest.mark.parametrize(
-    ("interval", "stratum"),
-    [
-        (0.6, "thin"),
-        (2.0, "thin"),
-        (2.5, "other"),
-        (5.0, "thick"),
-        (10, "other"),
-        (math.nan, "other"),
-    ],
-)
-def test_interval_strata(interval: float, stratum: str) -> None:
-    assert interval_stratum(interval) == stratum
-
-
-@pytest.mark.parametrize(
-    ("axis", "stratum"),
-    [
-        (9.99, "small"),
-        (10 - 1e-9, "medium"),
-        (10, "medium"),
-        (30, "medium"),
-        (30 + 1e-9, "medium"),
-        (30.1, "large"),
-        (math.nan, "unknown"),
-    ],
-)
-def test_size_strata(axis: float, stratum: str) -> None:
-    assert size_stratum(axis) == stratum
 
 
 def test_image_strata_are_scored_both_ways() -> None:
