@@ -21,7 +21,7 @@ STAMP := $(VENV)/.alignshift-installed
 
 help:
 	@echo "make demo    train the small detector on synthetic CT, evaluate it, draw what it found"
-	@echo "make test    run the tests, with coverage"
+	@echo "make test    run the tests (PYTEST_ARGS=--cov: with coverage, which is slower)"
 	@echo "make lint    ruff (lint and format) and mypy"
 	@echo "make doctor  versions, devices, kernels, data, and what to do about each problem"
 	@echo "make setup   only build the virtual environment ($(VENV))"
@@ -44,7 +44,7 @@ demo: $(STAMP)
 # process may take 4 GB, so no more than eight.
 test: $(STAMP)
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} "$(VENV_PYTHON)" -m pytest \
-		--numprocesses auto --maxprocesses 8 --dist loadfile --cov $(PYTEST_ARGS)
+		--numprocesses auto --maxprocesses 8 --dist loadfile $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	"$(VENV_PYTHON)" -m ruff check .
