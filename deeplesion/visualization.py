@@ -19,6 +19,7 @@ from deeplesion.canvas import Image, Item, draw_items, draw_masks, draw_recist, 
 from deeplesion.datasets.ct import read_slice, window_to_uint8
 from deeplesion.evaluation.froc_metric import boxes_with_scores, check_meta_keys
 from deeplesion.evaluation.matching import MISSED, match_detections
+from deeplesion.evaluation.outcomes import Method, box_kinds
 from deeplesion.io import atomic_write
 
 
@@ -231,11 +232,8 @@ def _outcomes(
 ) -> tuple[list[str], NDArray[np.bool_]]:
     """Kind of each detection, a key of STYLES, and whether each lesion is missed."""
     matches = match_detections([detections], [lesions], iou_threshold)
-    kinds = np.where(matches.false_positive, "false positive", "duplicate")
-    kinds[matches.first_hit[matches.first_hit != MISSED]] = "hit"
-    by_detection = np.empty_like(kinds)
-    by_detection[matches.box] = kinds
-    return by_detection.tolist(), matches.first_hit == MISSED
+    (kinds,) = box_kinds(Method("", [detections], matches))
+    return kinds, matches.first_hit == MISSED
 
 
 def _checked_masks(masks: ArrayLike, count: int, shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ from mmengine.dist import is_main_process
 import deeplesion  # noqa: F401  (registers everything)
 from deeplesion.engine import config, distributed
 from deeplesion.engine.cli import run_tool
-from deeplesion.engine.evaluation_report import write_test_report
+from deeplesion.engine.evaluation_report import report_sources, write_test_report
 from deeplesion.engine.runner import CTRunner
 
 EXAMPLE = """example:
@@ -66,6 +66,8 @@ def test(args: argparse.Namespace) -> None:
     if args.amp:
         config.use_test_amp(cfg)
     config.set_result_files(cfg, Path(cfg.work_dir))
+    if args.report:
+        report_sources(cfg)
     if args.show_dir is not None:
         config.add_overlays(cfg, args.show_dir, args.show_score_thr, args.show_max)
     with distributed.process_group(cfg):

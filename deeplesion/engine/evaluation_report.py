@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 from deeplesion.datasets.info_files import read_json
 from deeplesion.datasets.lesion_record import INFO_FILE
-from deeplesion.engine.config import datasets_of, evaluators_of
+from deeplesion.engine.config import UsageError, datasets_of, evaluators_of
 from deeplesion.evaluation.analysis import Settings, analyze
 from deeplesion.evaluation.analysis_files import (
     comparable_references,
@@ -26,6 +26,28 @@ from deeplesion.evaluation.predictions import read_predictions
 SHARED = ("criterion", "one_to_one", "fps")
 
 
+def report_sources(cfg: Config) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The data set and the metric that a report is of, to be asked for before a long evaluation.
+
+    Args:
+        cfg: The config to run.
+
+    Returns:
+        Config of the one test data set, and of its FROC metric.
+
+    Raises:
+        UsageError: If there is not one of each.
+    """
+    datasets = [data for loader, data in datasets_of(cfg) if loader == "test_dataloader"]
+    metrics = [item for item in evaluators_of(cfg) if item["type"] == "FROCMetric"]
+    if len(datasets) != 1 or len(metrics) != 1:
+        raise UsageError(
+            "a report needs one test data set and one FROCMetric in test_evaluator, got "
+            f"{len(datasets)} and {len(metrics)}: go without --report, then use tools/analyze.py"
+        )
+    return datasets[0], metrics[0]
+
+
 def write_test_report(cfg: Config, folder: str | os.PathLike[str]) -> None:
     """Report on the predictions that the FROC metric of a test loop wrote.
 
@@ -36,9 +58,11 @@ def write_test_report(cfg: Config, folder: str | os.PathLike[str]) -> None:
         cfg: The config that was run, its metric with a ``predictions_file``.
         folder: Where the files go, see
             :func:`deeplesion.evaluation.analysis_files.write_analysis`.
+
+    Raises:
+        UsageError: As :func:`report_sources`.
     """
-    dataset = next(data for loader, data in datasets_of(cfg) if loader == "test_dataloader")
-    metric = next(item for item in evaluators_of(cfg) if item["type"] == "FROCMetric")
+    dataset, metric = report_sources(cfg)
     root, split = Path(dataset["data_root"]), dataset.get("split")
     ann_file, path = root / dataset.get("ann_file", INFO_FILE), metric["predictions_file"]
     cases = read_cases(ann_file, split, dataset.get("keep_noisy", False))
