@@ -58,6 +58,8 @@ NUMPY_ONLY = (
     "deeplesion/evaluation/sub_volumes.py",
     "deeplesion/evaluation/tables.py",
     "deeplesion/evaluation/volumes.py",
+    "deeplesion/lesions",
+    "deeplesion/scans",
 )
 
 

@@ -123,12 +123,40 @@ class TruncatedDenseNet3d(nn.Module):
         Raises:
             ValueError: If the shape of ``volume`` or ``thickness`` does not fit.
         """
+        return self.forward_blocks(self.forward_stem(volume), thickness)
+
+    def forward_stem(self, volume: Tensor) -> Tensor:
+        """Compute what of the network works on each slice alone, before the first dense block.
+
+        Stacks that share slices may share it: it can be computed once for each slice.
+
+        Args:
+            volume: Shape (N, in_channels, D, H, W).
+
+        Returns:
+            Shape (N, C, D, H / 4, W / 4) in channels_last_3d.
+
+        Raises:
+            ValueError: If the shape of ``volume`` does not fit.
+        """
         check_volume(volume, self.conv0.in_channels)
-        depth = volume.shape[2]
         x = fold_slices(self.conv0(volume))
         x = F.relu(self.norm0(x), inplace=True)
         x = F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
-        maps = []
+        return unfold_slices(x, volume.shape[2])
+
+    def forward_blocks(self, stem: Tensor, thickness: Tensor | None = None) -> list[Tensor]:
+        """Compute the maps of `forward_features` from the result of `forward_stem`.
+
+        Args:
+            stem: Shape (N, C, D, H / 4, W / 4), fastest in channels_last_3d.
+            thickness: Slice thickness in mm, shape (N,) or (N, 1), for operators that use it.
+
+        Raises:
+            ValueError: If the shape of ``stem`` or ``thickness`` does not fit.
+        """
+        check_volume(stem, self.norm0.num_features)
+        depth, x, maps = stem.shape[2], fold_slices(stem), []
         for i in range(1, self.num_blocks + 1):
             if i > 1:
                 x = self.get_submodule(f"transition{i - 1}")(x)

@@ -1,0 +1,1 @@
+"""CT scans off the scanner: read, put into one orientation, located in the patient."""
