@@ -5,7 +5,7 @@ images, 50 boxes each, one lesion an image or two. They are timed from the same 
 the figures that are reported, taking turns; that all give the same curve and figures, to the last
 bit, is checked first. Times are medians over rounds, with quartiles.
 
-The loop (`benchmarks/textbook_froc.py`) computes the overlaps of a box with the lesions of its
+The loop (`benchmarks/baseline/froc.py`) computes the overlaps of a box with the lesions of its
 image in numpy, as the published scorers do. For one lesion plain numbers are faster: that loop is
 measured too, on lists made of the arrays before the clock starts.
 
@@ -33,8 +33,9 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # a script finds its own folder only
 
-from benchmarks import measuring, operators, textbook_froc  # noqa: E402
-from benchmarks.textbook_froc import ious_of_arrays, ious_of_numbers  # noqa: E402
+from benchmarks import measuring, operators  # noqa: E402
+from benchmarks.baseline import froc as textbook_froc  # noqa: E402
+from benchmarks.baseline.froc import ious_of_arrays, ious_of_numbers  # noqa: E402
 from deeplesion.evaluation.bootstrap import BAND_FPS, BootstrapResult, bootstrap  # noqa: E402
 from deeplesion.evaluation.froc import REPORT_FPS, froc_curve, sensitivity_at  # noqa: E402
 from deeplesion.evaluation.matching import match_detections  # noqa: E402

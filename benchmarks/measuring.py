@@ -26,7 +26,7 @@ from alignshift import convert_to_3d
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # a script finds its own folder only
 
-from benchmarks.textbook import TextbookResNet  # noqa: E402
+from benchmarks.baseline.resnet import TextbookResNet  # noqa: E402
 
 CHANNELS_LAST, CONTIGUOUS = "2D, channels_last", "2D, contiguous"
 TEXTBOOK_SUFFIX = ", textbook"

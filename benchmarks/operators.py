@@ -4,8 +4,8 @@ Each operator is put into a 2D network by `alignshift.convert_to_3d` and measure
 volumes of 3 channels (so that the first convolution is the same one), against
 
 - the plain 2D network on the same N * D slices, in channels_last and, as it comes, contiguous;
-- the textbook formulation (`benchmarks/textbook.py`): contiguous ``conv3d`` with 1 x k x k kernels
-  and slice assignments. That both give the same output is checked first.
+- the textbook formulation (`benchmarks/baseline/resnet.py`): contiguous ``conv3d`` with 1 x k x k
+  kernels and slice assignments. That both give the same output is checked first.
 
 Converted networks and their volumes are as a user has them: contiguous. Contestants take turns, in
 another order each round, and each is compared with the others of its round, so that a machine that

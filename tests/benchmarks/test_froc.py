@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from benchmarks import froc
-from benchmarks.froc import Result, Settings, make_boxes
-from benchmarks.textbook_froc import (
+from benchmarks.baseline.froc import (
     froc_curve,
     ious_of_arrays,
     ious_of_numbers,
     sensitivity_at,
 )
+from benchmarks.froc import Result, Settings, make_boxes
 
 TINY = ("--images", "40", "--boxes", "6", "--many-images", "60", "--repeat", "2")
 RESULT = Result([0.02, 0.03, 0.04], [3.0, 3.0, 3.0], [0.9, 0.9, 0.9], [10**7, 2 * 10**7], 1.5, 3.0)

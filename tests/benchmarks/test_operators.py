@@ -15,6 +15,7 @@ import torchvision
 
 from alignshift import OPERATORS, convert_to_3d
 from benchmarks import operators
+from benchmarks.baseline.resnet import CONVOLUTIONS, TextbookResNet
 from benchmarks.measuring import (
     CHANNELS_LAST,
     CONTIGUOUS,
@@ -27,7 +28,6 @@ from benchmarks.measuring import (
     contestant_names,
 )
 from benchmarks.operators import Ratio, Row
-from benchmarks.textbook import CONVOLUTIONS, TextbookResNet
 
 SLICES = 3
 TINY = ("--network", "resnet18", "--slices", str(SLICES), "--size", "32", "--repeat", "2")

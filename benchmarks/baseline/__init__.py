@@ -1,0 +1,1 @@
+"""The textbook way to do what the library does, plainly written: what it is measured against."""
