@@ -92,6 +92,8 @@ def test_public_definitions_have_docstrings(path: Path) -> None:
 
 # Files split off another one for their length, and what is no more than a definition.
 TESTED_WITH = {
+    "alignshift/models/block_pass.py": "tests/alignshift/models/test_fused_block.py",
+    "alignshift/models/dense_block.py": "tests/alignshift/models/test_densenet.py",
     "alignshift/operators/folding.py": "tests/alignshift/operators/test_base.py",
     "deeplesion/datasets/data_infos.py": "tests/deeplesion/datasets/test_deeplesion.py",
     "deeplesion/datasets/lesion_record.py": "tests/deeplesion/datasets/test_dl_info.py",

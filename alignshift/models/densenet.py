@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from alignshift.operators import SliceConv, fold_slices, get_operator, unfold_slices
 from alignshift.operators.checks import check_volume
 
+from .dense_block import DenseBlock, Transition, by_image
 from .dense_head import DenseHead
 
 __all__ = ["TruncatedDenseNet3d"]
@@ -38,9 +36,12 @@ class TruncatedDenseNet3d(nn.Module):
         block_config: Number of layers of each dense block.
         num_init_features: Channels of the stem.
         bn_size: Bottleneck width in units of ``growth_rate``.
-        memory_efficient: Compute the dense layers again in backward rather than keep what is inside
-            them (ignored under `torch.compile`, which decides that by itself).
+        memory_efficient: Keep nothing of what is inside a dense layer for backward, but compute it
+            again (ignored under `torch.compile`, which decides that by itself).
         drop_rate: Dropout probability after each dense layer.
+        fused: Compute a dense block as one function where that changes nothing, see
+            `alignshift.models.fused_block`. Faster, and in less memory, but no gradients of
+            gradients can be had of it.
         num_classes: Number of classes K of a `DenseHead` with the same operator, whose logits
             `forward` then returns; ``None`` for the maps.
 
@@ -62,6 +63,7 @@ class TruncatedDenseNet3d(nn.Module):
         bn_size: int = 4,
         memory_efficient: bool = False,
         drop_rate: float = 0.0,
+        fused: bool = True,
         num_classes: int | None = None,
     ) -> None:
         super().__init__()
@@ -73,9 +75,10 @@ class TruncatedDenseNet3d(nn.Module):
         channels, out_channels = num_init_features, []
         for i, num_layers in enumerate(block_config, start=1):
             if i > 1:
-                self.add_module(f"transition{i - 1}", _Transition(channels, channels // 2))
+                self.add_module(f"transition{i - 1}", Transition(channels, channels // 2))
                 channels //= 2
-            self.add_module(f"denseblock{i}", _DenseBlock(num_layers, channels, *settings))
+            block = DenseBlock(num_layers, channels, fused, *settings)
+            self.add_module(f"denseblock{i}", block)
             channels += num_layers * growth_rate
             out_channels.append(channels)
         self.out_channels = tuple(out_channels)
@@ -140,10 +143,14 @@ class TruncatedDenseNet3d(nn.Module):
             ValueError: If the shape of ``volume`` does not fit.
         """
         check_volume(volume, self.conv0.in_channels)
-        x = fold_slices(self.conv0(volume))
-        x = F.relu(self.norm0(x), inplace=True)
-        x = F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
+        slices = fold_slices(volume)
+        x = self._stem(slices) if self.norm0.training else by_image(self._stem, slices)
         return unfold_slices(x, volume.shape[2])
+
+    def _stem(self, images: Tensor) -> Tensor:
+        x = self.norm0(fold_slices(self.conv0(images.unsqueeze(2))))
+        # A ReLU of maxima is the maximum of ReLUs, with a quarter of the work.
+        return F.relu(F.max_pool2d(x, kernel_size=3, stride=2, padding=1), inplace=True)
 
     def forward_blocks(self, stem: Tensor, thickness: Tensor | None = None) -> list[Tensor]:
         """Compute the maps of `forward_features` from the result of `forward_stem`.
@@ -169,96 +176,3 @@ def _operator_class(operator: str | type[SliceConv] | None) -> type[SliceConv]:
     if operator is None:
         return SliceConv
     return get_operator(operator) if isinstance(operator, str) else operator
-
-
-class _DenseLayer(nn.Module):
-    """Bottleneck of two convolutions, each after a batch norm, a ReLU and a mix of slices."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        growth_rate: int,
-        bn_size: int,
-        memory_efficient: bool,
-        drop_rate: float,
-        conv: type[SliceConv],
-        operator_kwargs: dict[str, Any],
-    ) -> None:
-        super().__init__()
-        width = bn_size * growth_rate
-        self.norm1 = nn.BatchNorm2d(in_channels)
-        self.conv1 = conv(in_channels, width, 1, bias=False, **operator_kwargs)
-        self.norm2 = nn.BatchNorm2d(width)
-        self.conv2 = conv(width, growth_rate, 3, padding=1, bias=False, **operator_kwargs)
-        self.memory_efficient = memory_efficient
-        self.drop_rate = drop_rate
-
-    def forward(self, features: list[Tensor], depth: int, thickness: Tensor | None) -> Tensor:
-        """New features (N * D, growth_rate, H, W) from all those before."""
-        recompute = self.memory_efficient and torch.is_grad_enabled()
-        if not recompute or torch.compiler.is_compiling():
-            return self._compute(depth, thickness, *features)
-        out: Tensor = checkpoint(
-            self._compute,
-            depth,
-            thickness,
-            *features,
-            use_reentrant=False,
-            preserve_rng_state=self.drop_rate > 0,
-            context_fn=lambda: (nullcontext(), _frozen_statistics(self.norm1, self.norm2)),
-        )
-        return out
-
-    def _compute(self, depth: int, thickness: Tensor | None, *features: Tensor) -> Tensor:
-        x = torch.cat(features, dim=1)
-        for norm, conv in ((self.norm1, self.conv1), (self.norm2, self.conv2)):
-            # In place: a batch norm needs its input for backward, not its output.
-            x = F.relu(norm(x), inplace=True)
-            x = fold_slices(conv(unfold_slices(x, depth), thickness))
-        return F.dropout(x, self.drop_rate, self.training) if self.drop_rate else x
-
-
-class _DenseBlock(nn.Module):
-    """Dense layers, each fed with the features of all before it."""
-
-    def __init__(self, num_layers: int, in_channels: int, growth_rate: int, *args: Any) -> None:
-        super().__init__()
-        for i in range(num_layers):
-            layer = _DenseLayer(in_channels + i * growth_rate, growth_rate, *args)
-            self.add_module(f"denselayer{i + 1}", layer)
-
-    def forward(self, x: Tensor, depth: int, thickness: Tensor | None) -> Tensor:
-        """All features of the block, folded: (N * D, C, H, W)."""
-        features = [x]
-        for layer in self.children():
-            features.append(layer(features, depth, thickness))
-        return torch.cat(features, dim=1)
-
-
-class _Transition(nn.Module):
-    """Pointwise convolution and in-plane pooling of each slice between two dense blocks."""
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.norm = nn.BatchNorm2d(in_channels)
-        self.conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Halve channels, height and width of folded slices."""
-        x = F.relu(self.norm(x), inplace=True)
-        # Averaging commutes with a pointwise convolution, which has a quarter of the work after it.
-        out: Tensor = self.conv(F.avg_pool2d(x, kernel_size=2, stride=2))
-        return out
-
-
-@contextmanager
-def _frozen_statistics(*norms: nn.BatchNorm2d) -> Iterator[None]:
-    """Keep a second pass over the same batch from entering the running statistics again."""
-    states = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
-        norm.momentum, norm.num_batches_tracked = 0.0, None
-    try:
-        yield
-    finally:
-        for norm, state in zip(norms, states, strict=True):
-            norm.momentum, norm.num_batches_tracked = state

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .base import SliceConv
 from .checks import check_thickness, check_volume
-from .shift import check_n_fold, shift_folds, unshift_folds_
+from .shift import FoldShift, check_n_fold, shift_folds
 
 __all__ = ["AlignShiftConv", "align_shift"]
 
@@ -76,6 +76,8 @@ class AlignShiftConv(SliceConv):
     Takes the arguments of `SliceConv` and the settings of `configure`.
     """
 
+    fusible = True
+
     def configure(
         self,
         n_fold: int = 8,
@@ -115,8 +117,9 @@ class AlignShiftConv(SliceConv):
         out = self.scratch_like(x)
         return align_shift(x, thickness, *settings, out)  # type: ignore[arg-type]
 
-    def unmix_gradient_(self, grad: Tensor, thickness: Tensor | None) -> Tensor:
-        """Turn a gradient by the shifted volume into one by ``x``, in place."""
-        move = _shifted_share(thickness, self.ref_thickness, grad)  # type: ignore[arg-type]
-        fold = self.in_channels // self.n_fold
-        return unshift_folds_(grad, move, fold, self.shift_padding_zero)
+    def fold_shift(self, x: Tensor, thickness: Tensor | None) -> FoldShift | None:
+        """The shift of `align_shift`, unless ``alignshift`` is off."""
+        if not self.alignshift:
+            return None
+        move = _shifted_share(thickness, self.ref_thickness, x)  # type: ignore[arg-type]
+        return FoldShift(move, self.in_channels // self.n_fold, self.shift_padding_zero)

@@ -14,6 +14,7 @@ from .checks import check_thickness, check_volume
 from .context import SliceContext
 from .folding import fold_slices, unfold_slices
 from .recompute import mix_and_convolve
+from .shift import FoldShift
 
 __all__ = ["SliceConv", "slice_conv2d"]
 
@@ -79,6 +80,8 @@ class SliceConv(nn.Conv2d):
     # Whether backward mixes the slices again rather than keep the mixed copy from forward; for
     # operators without parameters of their own.
     recompute_mix: bool = False
+    # Whether the operator is a 2D convolution after its `fold_shift`; each class says for itself.
+    fusible: ClassVar[bool] = True
     # Set in the layers of a converted network, whose slices are folded into the batch.
     context: SliceContext | None = None
     path: str = ""
@@ -137,12 +140,17 @@ class SliceConv(nn.Conv2d):
         """Mix the slices of ``x`` (N, C, D, H, W); this base class leaves it alone."""
         return x
 
+    def fold_shift(self, x: Tensor, thickness: Tensor | None) -> FoldShift | None:
+        """What `mix_slices` does to ``x``, of operators that are `fusible`; ``None`` if nothing."""
+        return None
+
     def unmix_gradient_(self, grad: Tensor, thickness: Tensor | None) -> Tensor:
         """Turn a gradient by the result of `mix_slices` into one by its input, in place.
 
         For operators that set ``recompute_mix``.
         """
-        return grad
+        shift = self.fold_shift(grad, thickness)
+        return grad if shift is None else shift.undo_(grad)
 
     def convolve(self, x: Tensor) -> Tensor:
         """Convolve every slice of ``x`` (N, C, D, H, W) with the 2D kernel."""

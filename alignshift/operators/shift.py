@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["check_n_fold", "shift_folds", "unshift_folds_"]
+__all__ = ["FoldShift", "check_n_fold", "shift_folds", "unshift_folds_"]
 
 MIN_N_FOLD = 2
 
@@ -72,6 +72,32 @@ def unshift_folds_(grad: Tensor, move: Tensor, fold: int, zero_padding: bool) ->
     if not zero_padding:
         _add_edges(folds, grad, move, fold, backwards=False)
     return grad
+
+
+class FoldShift(NamedTuple):
+    """A shift of folds ready for use: the arguments of `shift_folds` beside the volume.
+
+    Attributes:
+        move: Share taken from the neighbor, of shape (N, 1, 1, 1, 1) or (1, 1, 1, 1, 1).
+        fold: Number of channels in each fold.
+        zero_padding: What lies beyond the first and the last slice.
+    """
+
+    move: Tensor
+    fold: int
+    zero_padding: bool
+
+    def of(self, stacks: slice) -> FoldShift:
+        """The shift of some of the stacks."""
+        return self._replace(move=self.move[stacks]) if len(self.move) > 1 else self
+
+    def apply_(self, x: Tensor) -> Tensor:
+        """Shift ``x`` (N, C, D, H, W) in place, where no gradient is asked for."""
+        return _shift(x[:, : 2 * self.fold].clone(), x, *self)
+
+    def undo_(self, grad: Tensor) -> Tensor:
+        """Turn a gradient by the shifted volume into that by the volume, in place."""
+        return unshift_folds_(grad, *self)
 
 
 def _shift(

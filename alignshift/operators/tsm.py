@@ -6,7 +6,7 @@ from torch import Tensor
 
 from .base import SliceConv
 from .checks import check_volume
-from .shift import check_n_fold, shift_folds, unshift_folds_
+from .shift import FoldShift, check_n_fold, shift_folds
 
 __all__ = ["TSMConv", "temporal_shift"]
 
@@ -40,6 +40,8 @@ class TSMConv(SliceConv):
     operator, of which it makes no use.
     """
 
+    fusible = True
+
     def configure(self, n_fold: int = 8, tsm: bool = True, inplace: bool = True) -> None:
         """Set how many channels are shifted.
 
@@ -61,7 +63,8 @@ class TSMConv(SliceConv):
         """Apply `temporal_shift` to ``x`` (N, C, D, H, W)."""
         return temporal_shift(x, self.n_fold, self.scratch_like(x)) if self.tsm else x
 
-    def unmix_gradient_(self, grad: Tensor, thickness: Tensor | None) -> Tensor:
-        """Turn a gradient by the shifted volume into one by ``x``, in place."""
-        whole = grad.new_ones((1,) * grad.ndim)
-        return unshift_folds_(grad, whole, self.in_channels // self.n_fold, zero_padding=True)
+    def fold_shift(self, x: Tensor, thickness: Tensor | None) -> FoldShift | None:
+        """A shift by a whole slice, unless ``tsm`` is off."""
+        if not self.tsm:
+            return None
+        return FoldShift(x.new_ones((1,) * x.ndim), self.in_channels // self.n_fold, True)
