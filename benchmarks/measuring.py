@@ -11,8 +11,9 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -172,17 +173,25 @@ def measure_times(
     """Seconds of a step of every contestant, round by round, in another order each round."""
     for contestant in field.values():
         contestant.network.train(mode == TRAINING)
-    times: dict[str, list[float]] = {name: [] for name in field}
-    order, shuffle, clock = list(field), random.Random(0).shuffle, CLOCKS[settings.clock]
-    rounds = WARMUP_ROUNDS + settings.repeat
-    with tqdm(total=rounds * len(field), desc=f"time of {mode}", file=sys.stderr) as progress:
-        for turn in range(rounds):
+    steps = {name: partial(step, each, mode, settings) for name, each in field.items()}
+    return take_turns(steps, settings.repeat, f"time of {mode}", settings.clock)
+
+
+def take_turns(
+    steps: Mapping[str, Callable[[], object]], rounds: int, what: str, clock: str = "wall"
+) -> dict[str, list[float]]:
+    """Seconds of every step, round by round, in another order each round, after some to warm up."""
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    order, shuffle, now = list(steps), random.Random(0).shuffle, CLOCKS[clock]
+    turns = WARMUP_ROUNDS + rounds
+    with tqdm(total=turns * len(steps), desc=what, file=sys.stderr) as progress:
+        for turn in range(turns):
             shuffle(order)
             for name in order:
-                start = clock()
-                step(field[name], mode, settings)
+                start = now()
+                steps[name]()
                 if turn >= WARMUP_ROUNDS:
-                    times[name].append(clock() - start)
+                    times[name].append(now() - start)
                 progress.update()
     return times
 
@@ -200,14 +209,19 @@ def peak_memory(contestant: Contestant, mode: str, settings: Settings) -> int:
     """Bytes at the peak of the second step above those before it."""
     contestant.network.train(mode == TRAINING)
     step(contestant, mode, settings)
-    if settings.on_gpu:
+    return peak_bytes(lambda: step(contestant, mode, settings), settings.on_gpu)
+
+
+def peak_bytes(function: Callable[[], object], on_gpu: bool = False) -> int:
+    """Bytes at the peak of a call above those before it: of the resident set, or on the GPU."""
+    if on_gpu:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        step(contestant, mode, settings)
+        function()
         return torch.cuda.max_memory_allocated() - before
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak, see proc(5)
     before = _resident("VmRSS")
-    step(contestant, mode, settings)
+    function()
     return max(_resident("VmHWM") - before, PAGE)
 
 
