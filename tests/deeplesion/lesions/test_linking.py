@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from random import Random
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deeplesion.lesions.lesion import Lesion, SliceDetections, SliceMask
@@ -75,7 +76,9 @@ def test_the_best_overlap_is_linked_though_another_would_do() -> None:
 )
 def test_gap_of_missed_slices(missed: int, max_gap: float | None, expected: list) -> None:
     last = missed + 1
-    found = [in_slice(z, [*SQUARE, 0.9]) if z in (0, last) else in_slice(z) for z in range(last + 1)]
+    found = [
+        in_slice(z, [*SQUARE, 0.9]) if z in (0, last) else in_slice(z) for z in range(last + 1)
+    ]
     assert slices_of(link_detections(found, ISOTROPIC, max_gap=max_gap)) == expected
 
 
@@ -95,12 +98,18 @@ def test_nearest_slices_are_linked_before_gaps_are_leapt() -> None:
 
 
 def test_thresholds_of_score() -> None:
-    found = [in_slice(0, [*SQUARE, 0.12]), in_slice(1, [*SQUARE, 0.3]), in_slice(2, [*SQUARE, 0.09])]
+    found = [
+        in_slice(0, [*SQUARE, 0.12]),
+        in_slice(1, [*SQUARE, 0.3]),
+        in_slice(2, [*SQUARE, 0.09]),
+    ]
     assert slices_of(link_detections(found, ISOTROPIC)) == [[0, 1]]
     assert slices_of(link_detections(found, ISOTROPIC, link_threshold=0.2)) == [[1]]
     assert slices_of(link_detections(found, ISOTROPIC, score_threshold=0.31)) == []
     assert slices_of(link_detections(found, ISOTROPIC, min_slices=3)) == []
-    assert slices_of(link_detections(found, ISOTROPIC, min_slices=3, link_threshold=0)) == [[0, 1, 2]]
+    assert slices_of(link_detections(found, ISOTROPIC, min_slices=3, link_threshold=0)) == [
+        [0, 1, 2]
+    ]
 
 
 def test_a_box_within_a_better_lesion_is_no_lesion() -> None:
@@ -188,13 +197,16 @@ def summary(lesions: list[Lesion]) -> list:
     ]
 
 
+@settings(max_examples=40)
 @given(volumes, st.randoms(use_true_random=False))
-def test_what_holds_of_any_boxes(volume: dict, random: object) -> None:
+def test_what_holds_of_any_boxes(volume: dict, random: Random) -> None:
     found = [in_slice(z, *there) for z, there in volume.items()]
     lesions = link_detections(found, ISOTROPIC, score_threshold=0.2)
-    shuffled = [(z, random.sample(there, len(there))) for z, there in volume.items()]  # type: ignore[attr-defined]
-    random.shuffle(shuffled)  # type: ignore[attr-defined]
-    again = link_detections([in_slice(z, *there) for z, there in shuffled], ISOTROPIC, score_threshold=0.2)
+    shuffled = [(z, random.sample(there, len(there))) for z, there in volume.items()]
+    random.shuffle(shuffled)
+    again = link_detections(
+        [in_slice(z, *there) for z, there in shuffled], ISOTROPIC, score_threshold=0.2
+    )
     assert summary(again) == summary(lesions)
 
     taken = [
@@ -216,6 +228,7 @@ def test_what_holds_of_any_boxes(volume: dict, random: object) -> None:
     ]
 
 
+@settings(max_examples=40)
 @given(volumes)
 def test_upside_down_gives_the_same_scores(volume: dict) -> None:
     """Without ties, chains do not depend on the direction in which slices are looked through."""
