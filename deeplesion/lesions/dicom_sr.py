@@ -8,6 +8,9 @@ Each lesion is two groups of measurements that share a tracking identifier and i
   deviation, least and greatest HU) and the detector's score, for which there is no standard code
   (it is none of a probability): ``score``, scheme ``99DEEPLESION``.
 
+Where no lesion was found, for the template wants a measurement, there is one group that says so:
+``count``, scheme ``99DEEPLESION``, 0.
+
 A report belongs to the patient's study: it carries the name, ID and study of the images that it
 measures, as the standard asks. It is marked as unverified and preliminary.
 """
@@ -36,6 +39,7 @@ from deeplesion.lesions.dicom_planes import Plane, nearest_plane, read_header, r
 from deeplesion.scans.scan import Scan
 
 SCORE = Code("score", "99DEEPLESION", "Detector score")
+COUNT = Code("count", "99DEEPLESION", "Number of lesions reported")
 SERIES_DESCRIPTION = "Lesion detection (research, unverified)"
 #: Above what scanners use, so that the report comes last in a list of series.
 SERIES_NUMBER = 9100
@@ -99,6 +103,8 @@ def build_sr(scan: Scan, document: Mapping[str, Any]) -> sr.ComprehensiveSR:
             _axes_group(lesion, image, document, scan, algorithm),
             _region_group(lesion, image, document, scan, algorithm),
         ]
+    if not groups:
+        groups = [_empty_group(document, algorithm)]
     report = sr.MeasurementReport(
         observation_context=sr.ObservationContext(_observer(document)),
         procedure_reported=codes.LN.CTUnspecifiedBodyRegion,
@@ -220,6 +226,17 @@ def _region_group(
             for name, value, unit, derivation in values
             if value is not None
         ],
+    )
+
+
+def _empty_group(
+    document: Mapping[str, Any], algorithm: sr.AlgorithmIdentification
+) -> sr.MeasurementsAndQualitativeEvaluations:
+    uid = _uid([document["scan"]["id"], *_hashes(document["generator"])])
+    return sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=sr.TrackingIdentifier(uid=uid, identifier="No lesion reported"),
+        algorithm_id=algorithm,
+        measurements=[sr.Measurement(name=COUNT, value=0, unit=codes.UCUM.NoUnits)],
     )
 
 

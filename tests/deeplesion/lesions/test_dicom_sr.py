@@ -13,7 +13,7 @@ from pydicom import dcmread
 from pydicom.sr.codedict import codes
 
 from deeplesion.datasets.lesion_record import DataError
-from deeplesion.lesions.dicom_sr import SCORE, write_sr
+from deeplesion.lesions.dicom_sr import COUNT, SCORE, write_sr
 from deeplesion.lesions.document import build_document
 from deeplesion.scans.scan import Scan
 from tests.deeplesion.lesions.dicom_series import ROOT, write_multi_frame, write_series
@@ -65,7 +65,7 @@ def test_measurements_and_coordinates_come_back(tmp_path: Path, flipped: bool) -
         assert group.tracking_uid == lines.tracking_uid
         assert group.finding_type == codes.SCT.Lesion
         box = next(e["box"] for e in lesion["slices"] if e["z"] == lesion["measured_slice"])
-        corners = np.array(box).reshape(2, 2) + [[0, 0], [1, 1]]  # of pixels, as SR counts
+        corners = np.reshape([box[0], box[1], box[2] + 1, box[3] + 1], (2, 2))
         if flipped:
             corners = [30, 20] - corners
         outline = group.roi.value
@@ -115,7 +115,7 @@ def test_report_belongs_to_the_study_and_names_the_algorithm(tmp_path: Path) -> 
     assert report.VerificationFlag == "UNVERIFIED"
     assert report.PreliminaryFlag == "PRELIMINARY"
     assert report.SoftwareVersions == "1.2.3"
-    text = str(report)
+    text = report.to_json()
     assert "b" * 64 in text
     assert "not a medical device" in text
     evidence = report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
@@ -135,11 +135,13 @@ def test_repeated_run_tracks_the_same_lesions_in_a_new_report(tmp_path: Path) ->
     assert len(set(uids[0])) == 2
 
 
-def test_no_lesions_give_a_report_without_measurements(tmp_path: Path) -> None:
+def test_no_lesions_give_a_report_that_says_so(tmp_path: Path) -> None:
     scan, _ = write_series(tmp_path, SHUFFLED)
     write_sr(tmp_path / "lesions.dcm", scan, build_document(scan, [], CARD, SETTINGS))
     report = highdicom.sr.srread(tmp_path / "lesions.dcm")
     assert report.content.get_planar_roi_measurement_groups() == []
+    (group,) = report.content.get_image_measurement_groups()
+    assert values_of(group) == {COUNT.meaning: 0}
     assert report.StudyInstanceUID == f"{ROOT}1"
 
 
