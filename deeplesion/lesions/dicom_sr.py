@@ -189,11 +189,7 @@ def _axes_group(
         )
     ]
     return sr.MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=_tracking(lesion, document),
-        finding_type=codes.SCT.Lesion,
-        finding_category=codes.SCT.MorphologicallyAbnormalStructure,
-        algorithm_id=algorithm,
-        measurements=measurements,
+        measurements=measurements, **_finding(lesion, document, algorithm)
     )
 
 
@@ -216,16 +212,13 @@ def _region_group(
         ),
     ]
     return sr.PlanarROIMeasurementsAndQualitativeEvaluations(
-        tracking_identifier=_tracking(lesion, document),
         referenced_region=region,
-        finding_type=codes.SCT.Lesion,
-        finding_category=codes.SCT.MorphologicallyAbnormalStructure,
-        algorithm_id=algorithm,
         measurements=[
             sr.Measurement(name=name, value=value, unit=unit, derivation=derivation)
             for name, value, unit, derivation in values
             if value is not None
         ],
+        **_finding(lesion, document, algorithm),
     )
 
 
@@ -255,11 +248,20 @@ def _pixels(scan: Scan, image: _Image, points: ArrayLike, z: int) -> Floats:
     return image.plane.to_pixels(scan.geometry.to_patient(voxels))
 
 
-def _tracking(lesion: Mapping[str, Any], document: Mapping[str, Any]) -> sr.TrackingIdentifier:
+def _finding(
+    lesion: Mapping[str, Any], document: Mapping[str, Any], algorithm: sr.AlgorithmIdentification
+) -> dict[str, Any]:
+    """What both groups of a lesion have in common."""
     generator = document["generator"]
     settings = json.dumps(generator["settings"], sort_keys=True, default=str)
     key = [document["scan"]["id"], *_hashes(generator), settings, str(lesion["number"])]
-    return sr.TrackingIdentifier(uid=_uid(key), identifier=f"Lesion {lesion['number']}")
+    name = f"Lesion {lesion['number']}"
+    return {
+        "tracking_identifier": sr.TrackingIdentifier(uid=_uid(key), identifier=name),
+        "finding_type": codes.SCT.Lesion,
+        "finding_category": codes.SCT.MorphologicallyAbnormalStructure,
+        "algorithm_id": algorithm,
+    }
 
 
 def _observer(document: Mapping[str, Any]) -> sr.ObserverContext:
