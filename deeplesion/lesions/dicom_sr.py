@@ -44,6 +44,8 @@ COUNT = Code("count", "99DEEPLESION", "Number of lesions reported")
 SERIES_DESCRIPTION = "Lesion detection (research, unverified)"
 #: Above what scanners use, so that the report comes last in a list of series.
 SERIES_NUMBER = 9100
+#: Whatever the images use: names of files must fit, too.
+UTF_8 = "ISO_IR 192"
 #: How far from any image a measured slice may lie: readers fill gaps of missing slices.
 FARTHEST_MM = 5.5
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "deeplesion-alignshift")
@@ -137,6 +139,7 @@ def _document(
             software_versions=generator["version"],
             series_description=SERIES_DESCRIPTION,
             is_complete=True,
+            specific_character_set=UTF_8,
         )
 
 

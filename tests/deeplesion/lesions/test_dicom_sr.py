@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -159,7 +160,7 @@ def test_no_lesions_give_a_report_that_says_so(tmp_path: Path) -> None:
 
 def test_density_that_is_not_known_is_left_out(tmp_path: Path) -> None:
     scan, _ = write_series(tmp_path, SHUFFLED)
-    between = replace(make_lesions()[1], boxes=np.array([[3.2, 3.2, 3.6, 3.6]] * 2))
+    between = replace(make_lesions()[1], boxes=np.array([[3.5, 3.5, 3.5, 3.5]] * 2))
     write_sr(tmp_path / "lesions.dcm", scan, build_document(scan, [between], CARD, SETTINGS))
     report = highdicom.sr.srread(tmp_path / "lesions.dcm")
     (group,) = report.content.get_planar_roi_measurement_groups()
@@ -182,6 +183,23 @@ def test_what_a_file_lacks_is_left_empty_or_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"image_0\.dcm has no StudyInstanceUID"):
         write_and_read(tmp_path, scan)
     assert not (tmp_path / "lesions.dcm").exists()
+
+
+@pytest.mark.parametrize(
+    ("charset", "name"),
+    [("ISO_IR 100", "Müller^Jürgen"), (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎")],
+)
+def test_names_of_any_script(tmp_path: Path, charset: Any, name: str) -> None:
+    scan, files = write_series(tmp_path, SHUFFLED)
+    for file in files:
+        header = dcmread(file)
+        header.SpecificCharacterSet, header.PatientName = charset, name
+        header.save_as(file)
+    card = replace(CARD, config="肺.py")
+    write_sr(tmp_path / "sr.dcm", scan, build_document(scan, make_lesions(), card, SETTINGS))
+    report = highdicom.sr.srread(tmp_path / "sr.dcm")
+    assert str(report.PatientName) == name
+    assert "肺.py" in json.dumps(report.to_json_dict(), ensure_ascii=False)
 
 
 @pytest.mark.parametrize("scan", [make_scan(), replace(make_scan(), format="DICOM", files=())])
