@@ -184,8 +184,8 @@ def _across(first: float, last: float, size: int) -> tuple[NDArray[np.int64], Fl
     """Pixels of an axis from edge to edge of a box, and where they are in it, from -1 to 1."""
     center, half = (first + last) / 2, (last - first + PIXEL) / 2
     low, high = math.ceil(center - half), math.floor(center + half)
-    pixels = np.arange(max(low, 0), min(high, size - 1) + 1)
-    return pixels, (pixels - center) / half
+    pixels = np.arange(max(low, 0), min(high, size - 1) + 1, dtype=np.int64)
+    return pixels, np.asarray((pixels - center) / half, np.float64)
 
 
 def _axes(region: SliceMask, step: Floats) -> Axes:
