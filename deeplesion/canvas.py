@@ -81,8 +81,8 @@ def draw_items(picture: Image, items: Sequence[Item], scale: int) -> None:
     for item, span in zip(reversed(ordered), reversed(spans), strict=True):
         if item.label:
             style = STYLES[item.kind]
-            spot = _label_spot(span, item.label, style.label_below, picture.shape, taken)
-            _draw_label(picture, spot, item.label, style)
+            spot = label_spot(span, item.label, style.label_below, picture.shape, taken)
+            draw_label(picture, spot, item.label, style.color)
             taken.append(spot)
 
 
@@ -161,9 +161,23 @@ def legend(kinds: Sequence[str], caption: str, width: int) -> Image:
         _draw_box(strip, (x, middle - 6, x + 22, middle + 6), style)
         _put_line(strip, text, x + 30, style.color)
         x += needed
-    if caption:
+    return np.concatenate([strip, captions([caption] if caption else [], width)])
+
+
+def captions(lines: Sequence[str], width: int) -> Image:
+    """A strip of lines of text.
+
+    Args:
+        lines: Of text, which is cut off where it is longer than the strip.
+        width: px.
+
+    Returns:
+        ``(h, width, 3)`` RGB; nothing high without lines.
+    """
+    strip: Image = np.empty((0, width, 3), np.uint8)
+    for line in lines:
         strip = _with_row(strip)
-        _put_line(strip, caption, 10, TEXT_COLOR)
+        _put_line(strip, line, 10, TEXT_COLOR)
     return strip
 
 
@@ -181,19 +195,34 @@ def _draw_dashes(
             cv2.line(picture, p, q, color, LINE)
 
 
-def _draw_label(picture: Image, spot: Spot, label: str, style: Style) -> None:
-    """Text on a dark plate."""
+def draw_label(picture: Image, spot: Spot, label: str, color: Color) -> None:
+    """Draw text on a dark plate, in place.
+
+    Args:
+        picture: ``(H, W, 3)`` RGB.
+        spot: Where the plate is, as :func:`label_spot` tells.
+        label: The text.
+        color: Of the text.
+    """
     left, top, right, bottom = spot
     plate = picture[max(top, 0) : bottom, max(left, 0) : right]
     plate[:] = plate // 4
     place = (left + PAD, bottom - PAD)
-    cv2.putText(picture, label, place, FONT, FONT_SCALE, style.color, 1, cv2.LINE_AA)
+    cv2.putText(picture, label, place, FONT, FONT_SCALE, color, 1, cv2.LINE_AA)
 
 
-def _label_spot(
+def label_spot(
     span: Span, label: str, below: bool, shape: tuple[int, ...], taken: Sequence[Spot]
 ) -> Spot:
-    """Where a label goes: above or below its box, inside the picture, off other labels."""
+    """Where a label goes: above or below its box, inside the picture, off other labels.
+
+    Args:
+        span: Of the box.
+        label: The text.
+        below: Prefer the place below the box.
+        shape: Of the picture, rows first.
+        taken: Spots of other labels.
+    """
     (width, height), _ = cv2.getTextSize(label, FONT, FONT_SCALE, 1)
     width, height = width + 2 * PAD, height + 2 * PAD
     x1, y1, x2, y2 = span
