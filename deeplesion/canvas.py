@@ -168,7 +168,7 @@ def captions(lines: Sequence[str], width: int) -> Image:
     """A strip of lines of text.
 
     Args:
-        lines: Of text, which is cut off where it is longer than the strip.
+        lines: Of text; those longer than the strip are broken between words.
         width: px.
 
     Returns:
@@ -176,9 +176,22 @@ def captions(lines: Sequence[str], width: int) -> Image:
     """
     strip: Image = np.empty((0, width, 3), np.uint8)
     for line in lines:
-        strip = _with_row(strip)
-        _put_line(strip, line, 10, TEXT_COLOR)
+        for part in _broken(line, width - 20):
+            strip = _with_row(strip)
+            _put_line(strip, part, 10, TEXT_COLOR)
     return strip
+
+
+def _broken(line: str, width: int) -> list[str]:
+    """Parts of a line that are at most so many px wide, but for words that are wider alone."""
+    parts = [""]
+    for word in line.split(" "):
+        longer = f"{parts[-1]} {word}" if parts[-1] else word
+        if parts[-1] and cv2.getTextSize(longer, FONT, FONT_SCALE, 1)[0][0] > width:
+            parts.append(word)
+        else:
+            parts[-1] = longer
+    return parts
 
 
 def _draw_dashes(

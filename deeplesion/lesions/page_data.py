@@ -16,12 +16,7 @@ from deeplesion.scans.scan import Scan
 
 #: Said where a document does not bring a disclaimer.
 DISCLAIMER = "Research software, not a medical device: not for diagnosis or treatment."
-LIMITS = (
-    "A detector misses lesions and marks what is none; a scan without findings is not a healthy "
-    "scan. Scores rank findings, they are not probabilities.",
-    "Measurements are taken from the detector's masks or boxes, not by a reader.",
-    "Slices are shown as they were read: no voxel is interpolated but for display.",
-)
+PAGE_LIMIT = "This page is no diagnostic viewer: screens and their brightness are not checked."
 #: Labels of what documents tell of scans and of what made them, in the order shown.
 _SCAN_LABELS = {
     "format": "Format",
@@ -29,6 +24,8 @@ _SCAN_LABELS = {
     "spacing_mm": "Voxel spacing (mm)",
     "slice_interval_mm": "Slice interval (mm)",
     "slice_thickness_mm": "Slice thickness (mm)",
+    "stored_orientation": "Orientation in the file",
+    "id": "SHA-256 of voxels and geometry",
 }
 _GENERATOR_LABELS = {
     "software": "Software",
@@ -37,6 +34,7 @@ _GENERATOR_LABELS = {
     "config_sha256": "SHA-256 of the config",
     "checkpoint": "Checkpoint",
     "checkpoint_sha256": "SHA-256 of the checkpoint",
+    "training_data": "Training data",
 }
 #: Ends of the axes of LPS, positive first.
 _LETTERS = ("LR", "PA", "SI")
@@ -65,14 +63,14 @@ def page_data(
     """
     records = records_by_number(lesions, document)
     depth, height, width = scan.hu.shape
-    about = document.get("scan", {})
+    about, made = document.get("scan", {}), document.get("generator", {})
     return {
         "id": str(about.get("id") or ""),
         "disclaimer": str(document.get("disclaimer") or DISCLAIMER),
-        "limits": [*LIMITS, *_pixel_note(pixels)],
+        "limits": [*made.get("limits", ()), PAGE_LIMIT, *_pixel_note(pixels)],
         "facts": [*_labeled(about, _SCAN_LABELS), *_flat(about.get("identity"))],
         "warnings": [str(warning) for warning in about.get("warnings", ())],
-        "generator": _generator_facts(document.get("generator", {})),
+        "generator": _generator_facts(made),
         "size": [width, height, depth],
         "spacing": scan.geometry.spacing.tolist(),
         "origin": scan.geometry.origin.tolist(),
@@ -176,8 +174,12 @@ def _text(value: Any) -> str:
     if value is None or (isinstance(value, float) and np.isnan(value)):
         return "unknown"
     if isinstance(value, list | tuple):
-        return " x ".join(_text(item) for item in value)
+        return (" \u00d7 " if _numeric(value) else ", ").join(map(_text, value))
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _numeric(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, int | float) for value in values)
 
 
 def _stored_axes(scan: Scan) -> list[list[float]] | None:

@@ -94,12 +94,20 @@ function choose(lesion) {
   for (const line of get("table").tBodies[0].rows) {
     if (Number(line.dataset.number) === state.chosen) {
       line.setAttribute("aria-current", "true");
-      line.scrollIntoView({ block: "nearest" });
+      scrollTo(line);
     } else line.removeAttribute("aria-current");
   }
   drawDetail();
   drawStrip();
   redraw(false);
+}
+/* Within the list alone: the page stays where it is. */
+function scrollTo(line) {
+  const list = get("table").parentElement;
+  const head = get("table").tHead.offsetHeight;
+  const [top, bottom] = [line.offsetTop, line.offsetTop + line.offsetHeight];
+  if (top - head < list.scrollTop) list.scrollTop = top - head;
+  else if (bottom > list.scrollTop + list.clientHeight) list.scrollTop = bottom - list.clientHeight;
 }
 function jump(lesion) {
   choose(lesion);

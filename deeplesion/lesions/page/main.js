@@ -1,7 +1,8 @@
 /* Fills the page and ties everything together. */
+const SHORT_ID = 12;
 function drawFacts() {
   const pairs = (id, rows) => get(id).append(...rows.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
-  get("scan-id").textContent = data.id;
+  get("scan-id").textContent = data.id.slice(0, SHORT_ID);
   const format = data.facts.find((fact) => fact[0] === "Format");
   get("summary").textContent = [format ? format[1] : null, COLUMNS + " \u00d7 " + ROWS + " \u00d7 " + DEPTH + " voxels",
     data.spacing.map((value) => value.toFixed(2)).join(" \u00d7 ") + " mm"].filter(Boolean).join(" \u00b7 ");
