@@ -85,8 +85,8 @@ def draw_lesion(
     Raises:
         ValueError: If the window is empty.
     """
-    name = None if window else window_of(scan, lesion)
-    limits = window if name is None else window_range(name)
+    name = "" if window else window_of(scan, lesion)
+    limits = window or window_range(name)
     panels = np.concatenate(
         [
             _whole(scan, lesion, limits),
@@ -188,9 +188,8 @@ def write_overlays(
     if close_ups:
         sheet = montage(close_ups, min(_SHEET_COLUMNS, len(close_ups)), background=_PAPER)
         paths.append(Path(folder) / SHEET)
-        save_image(
-            paths[-1], np.concatenate([sheet, captions([NOT_A_DEVICE, made_by], sheet.shape[1])])
-        )
+        lines = captions([NOT_A_DEVICE, made_by], sheet.shape[1])
+        save_image(paths[-1], np.concatenate([sheet, lines]))
     return paths
 
 
@@ -287,6 +286,6 @@ def _measured(record: Mapping[str, Any]) -> str:
     return "   ".join(parts)
 
 
-def _told_window(name: str | None, window: tuple[float, float]) -> str:
+def _told_window(name: str, window: tuple[float, float]) -> str:
     low, high = window
     return f"{f'{name}, ' if name else ''}{low:g} to {high:g} HU"

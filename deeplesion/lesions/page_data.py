@@ -25,15 +25,15 @@ _SCAN_LABELS = {
     "slice_interval_mm": "Slice interval (mm)",
     "slice_thickness_mm": "Slice thickness (mm)",
     "stored_orientation": "Orientation in the file",
-    "id": "SHA-256 of voxels and geometry",
+    "id": "SHA-256 of voxels",
 }
 _GENERATOR_LABELS = {
     "software": "Software",
     "version": "Version",
     "config": "Config",
-    "config_sha256": "SHA-256 of the config",
+    "config_sha256": "Config SHA-256",
     "checkpoint": "Checkpoint",
-    "checkpoint_sha256": "SHA-256 of the checkpoint",
+    "checkpoint_sha256": "Checkpoint SHA-256",
     "training_data": "Training data",
 }
 #: Ends of the axes of LPS, positive first.
@@ -96,10 +96,8 @@ def records_by_number(
     records = {int(record["number"]): record for record in document.get("lesions", ())}
     numbers = {lesion.number for lesion in lesions}
     if numbers != records.keys() or len(numbers) != len(lesions):
-        raise ValueError(
-            f"document must tell of the lesions given, {sorted(lesion.number for lesion in lesions)}"
-            f", got {sorted(records)}"
-        )
+        given = sorted(lesion.number for lesion in lesions)
+        raise ValueError(f"document must tell of the lesions {given}, got {sorted(records)}")
     return records
 
 
@@ -166,7 +164,8 @@ def _flat(values: Mapping[str, Any] | None, prefix: str = "") -> list[list[str]]
         if isinstance(value, Mapping):
             pairs += _flat(value, f"{name}.")
         else:
-            pairs.append([name.replace("_", " "), _text(value)])
+            title = name.replace("_", " ")
+            pairs.append([title[:1].upper() + title[1:], _text(value)])
     return pairs
 
 

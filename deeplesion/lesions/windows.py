@@ -45,7 +45,7 @@ def window_of(scan: Scan, lesion: Lesion) -> str:
     return BONE if (near > _BONE_HU).mean() > _PART else SOFT_TISSUE
 
 
-def surroundings(scan: Scan, lesion: Lesion) -> NDArray[np.generic]:
+def surroundings(scan: Scan, lesion: Lesion) -> NDArray[np.float32]:
     """HU ``(h, w)`` of the key slice in a box of twice the lesion's width and height.
 
     Raises:
@@ -61,4 +61,4 @@ def surroundings(scan: Scan, lesion: Lesion) -> NDArray[np.generic]:
             f"lesion {lesion.number} must lie in its slice, got the box "
             f"{[x1, y1, x2, y2]} in {scan.hu.shape[2]} x {scan.hu.shape[1]} px"
         )
-    return near
+    return near.astype(np.float32)
