@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from deeplesion.canvas import Color, Image, captions, draw_label, label_spot
 from deeplesion.datasets.ct import window_to_uint8
 from deeplesion.lesions.contours import mask_contours
 from deeplesion.lesions.lesion import Lesion
+from deeplesion.lesions.model_card import ModelCard
 from deeplesion.lesions.page_data import records_by_number
 from deeplesion.lesions.windows import window_of, window_range
 from deeplesion.pictures import montage, save_image
@@ -34,7 +36,6 @@ _CLOSE_UP_TIMES = 2.2  # times the box's longer side
 _SHEET_COLUMNS = 5
 _SUB_PIXELS = 4  # bits of fractions of px that OpenCV takes
 _PAPER = 0
-_DIGEST = 12
 
 
 class _View(NamedTuple):
@@ -108,13 +109,9 @@ def draw_lesion(
 
 def generator_line(document: Mapping[str, Any]) -> str:
     """Software, version, checkpoint and config of a document, with short hashes, in one line."""
-    told = document.get("generator", {})
-    parts = [f"{told.get('software', 'unknown software')} {told.get('version', '')}".strip()]
-    for key in ("checkpoint", "config"):
-        if told.get(key):
-            digest = str(told.get(f"{key}_sha256") or "unknown")
-            parts.append(f"{key} {told[key]} (sha256 {digest[:_DIGEST]})")
-    return ", ".join(parts)
+    names = {field.name for field in fields(ModelCard)}
+    told = {key: value for key, value in document["generator"].items() if key in names}
+    return ModelCard(**told).summary()
 
 
 def draw_close_up(
@@ -134,16 +131,14 @@ def draw_close_up(
     Raises:
         ValueError: If the window is empty.
     """
-    z = record.get("measured_slice")
-    z = lesion.key_slice if z is None else int(z)
+    z = int(record["measured_slice"])
     view = _close_view(scan, lesion, z)
     picture = _render(scan.hu[z], view, (_CLOSE_UP, _CLOSE_UP), window)
     index = int(np.flatnonzero(lesion.slices == z)[0])
     for edge in mask_contours(lesion.masks[index]) if lesion.masks else []:
         _draw_path(picture, view.points(edge), CONTOUR_COLOR, closed=True)
     for axis in ("short_axis", "long_axis"):
-        if ends := (record.get(axis) or {}).get("ends_px"):
-            _draw_path(picture, view.points(ends), AXES_COLOR, closed=False)
+        _draw_path(picture, view.points(record[axis]["ends_px"]), AXES_COLOR, closed=False)
     corners = view.corners(lesion.boxes[index])
     cv2.rectangle(picture, corners[:2], corners[2:], BOX_COLOR, 1)
     _put_label(picture, (0, 0, 0, 0), f"#{lesion.number}  slice {z}")
@@ -273,15 +268,13 @@ def _titled(picture: Image, record: Mapping[str, Any]) -> Image:
 
 
 def _axes_text(record: Mapping[str, Any]) -> str:
-    lengths = [(record.get(axis) or {}).get("mm") for axis in ("long_axis", "short_axis")]
-    return " x ".join("?" if mm is None else f"{mm:.1f}" for mm in lengths) + " mm"
+    return " x ".join(f"{record[axis]['mm']:.1f}" for axis in ("long_axis", "short_axis")) + " mm"
 
 
 def _measured(record: Mapping[str, Any]) -> str:
     parts = [f"Lesion {record['number']}", f"score {record['score']:.2f}", _axes_text(record)]
-    if (volume := record.get("volume_mm3")) is not None:
-        parts.append(f"{volume / 1000:.2f} cm3")
-    if (mean := (record.get("hu") or {}).get("mean")) is not None:
+    parts.append(f"{record['volume_mm3'] / 1000:.2f} cm3")
+    if (mean := record["hu"]["mean"]) is not None:
         parts.append(f"mean {mean:.0f} HU")
     return "   ".join(parts)
 

@@ -14,8 +14,6 @@ from deeplesion.lesions.pixels import PixelFormat
 from deeplesion.lesions.windows import WINDOWS, window_of
 from deeplesion.scans.scan import Scan
 
-#: Said where a document does not bring a disclaimer.
-DISCLAIMER = "Research software, not a medical device: not for diagnosis or treatment."
 PAGE_LIMIT = "This page is no diagnostic viewer: screens and their brightness are not checked."
 #: Labels of what documents tell of scans and of what made them, in the order shown.
 _SCAN_LABELS = {
@@ -36,6 +34,17 @@ _GENERATOR_LABELS = {
     "checkpoint_sha256": "Checkpoint SHA-256",
     "training_data": "Training data",
 }
+#: What the page takes from a document's part about a lesion.
+_RECORD_KEYS = (
+    "measured_slice",
+    "measured_from",
+    "long_axis",
+    "short_axis",
+    "area_mm2",
+    "volume_mm3",
+    "hu",
+    "center",
+)
 #: Ends of the axes of LPS, positive first.
 _LETTERS = ("LR", "PA", "SI")
 
@@ -63,14 +72,14 @@ def page_data(
     """
     records = records_by_number(lesions, document)
     depth, height, width = scan.hu.shape
-    about, made = document.get("scan", {}), document.get("generator", {})
+    about, made = document["scan"], document["generator"]
     return {
-        "id": str(about.get("id") or ""),
-        "disclaimer": str(document.get("disclaimer") or DISCLAIMER),
-        "limits": [*made.get("limits", ()), PAGE_LIMIT, *_pixel_note(pixels)],
-        "facts": [*_labeled(about, _SCAN_LABELS), *_flat(about.get("identity"))],
-        "warnings": [str(warning) for warning in about.get("warnings", ())],
-        "generator": _generator_facts(made),
+        "id": about["id"],
+        "disclaimer": document["disclaimer"],
+        "limits": [*made["limits"], PAGE_LIMIT, *_pixel_note(pixels)],
+        "facts": [*_labeled(about, _SCAN_LABELS), *_flat(about.get("identity", {}))],
+        "warnings": about["warnings"],
+        "generator": [*_labeled(made, _GENERATOR_LABELS), *_flat(made["settings"])],
         "size": [width, height, depth],
         "spacing": scan.geometry.spacing.tolist(),
         "origin": scan.geometry.origin.tolist(),
@@ -93,7 +102,7 @@ def records_by_number(
     Raises:
         ValueError: If the document's lesions are not those given.
     """
-    records = {int(record["number"]): record for record in document.get("lesions", ())}
+    records = {int(record["number"]): record for record in document["lesions"]}
     numbers = {lesion.number for lesion in lesions}
     if numbers != records.keys() or len(numbers) != len(lesions):
         given = sorted(lesion.number for lesion in lesions)
@@ -118,19 +127,7 @@ def _lesion(scan: Scan, lesion: Lesion, record: Mapping[str, Any]) -> dict[str, 
             }
             for z, box, score, mask in rows
         ],
-        **{
-            key: record.get(key)
-            for key in (
-                "measured_slice",
-                "long_axis",
-                "short_axis",
-                "area_mm2",
-                "volume_mm3",
-                "hu",
-                "measured_from",
-                "center",
-            )
-        },
+        **{key: record[key] for key in _RECORD_KEYS},
     }
 
 
@@ -149,17 +146,13 @@ def _pixel_note(pixels: PixelFormat) -> list[str]:
 
 
 def _labeled(values: Mapping[str, Any], labels: Mapping[str, str]) -> list[list[str]]:
-    return [[label, _text(values[key])] for key, label in labels.items() if key in values]
+    return [[label, _text(values[key])] for key, label in labels.items()]
 
 
-def _generator_facts(generator: Mapping[str, Any]) -> list[list[str]]:
-    return [*_labeled(generator, _GENERATOR_LABELS), *_flat(generator.get("settings"))]
-
-
-def _flat(values: Mapping[str, Any] | None, prefix: str = "") -> list[list[str]]:
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[list[str]]:
     """Pairs of nested mappings, whose keys are joined."""
     pairs = []
-    for key, value in (values or {}).items():
+    for key, value in values.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
             pairs += _flat(value, f"{name}.")
@@ -170,7 +163,7 @@ def _flat(values: Mapping[str, Any] | None, prefix: str = "") -> list[list[str]]
 
 
 def _text(value: Any) -> str:
-    if value is None or (isinstance(value, float) and np.isnan(value)):
+    if value is None:
         return "unknown"
     if isinstance(value, list | tuple):
         return (" \u00d7 " if _numeric(value) else ", ").join(map(_text, value))

@@ -6,21 +6,17 @@ const range = (lesion) => {
   const all = zs(lesion);
   return all.length === 1 ? String(all[0]) : all[0] + "\u2013" + all[all.length - 1];
 };
-const length = (axis) => (axis && known(axis.mm) ? axis.mm : null);
-const cubic = (lesion) => (known(lesion.volume_mm3) ? lesion.volume_mm3 / 1000 : null);
-const mean = (lesion) => (lesion.hu && known(lesion.hu.mean) ? lesion.hu.mean : null);
-const center = (lesion) => {
-  if (lesion.center && lesion.center.lps_mm) return lesion.center.lps_mm;
-  const { z, box } = lesion.slices.find((item) => item.z === lesion.key);
-  return toPatient((box[0] + box[2]) / 2, (box[1] + box[3]) / 2, z);
-};
-const size = (lesion) => (known(length(lesion.long_axis)) ? number(length(lesion.long_axis), 1) + " \u00d7 " + number(length(lesion.short_axis), 1) : "\u2013");
+const length = (lesion) => lesion.long_axis.mm;
+const cubic = (lesion) => lesion.volume_mm3 / 1000;
+const mean = (lesion) => lesion.hu.mean;
+const center = (lesion) => lesion.center.lps_mm;
+const size = (lesion) => number(length(lesion), 1) + " \u00d7 " + number(lesion.short_axis.mm, 1);
 /* Key, heading, text, and what is sorted by. */
 const FIELDS = [
   ["number", "#", (lesion) => String(lesion.number), (lesion) => lesion.number],
   ["score", "Score", (lesion) => score(lesion.score), (lesion) => lesion.score],
   ["slices", "Slices", range, (lesion) => lesion.key],
-  ["size", "Long \u00d7 short (mm)", size, (lesion) => length(lesion.long_axis)],
+  ["size", "Long \u00d7 short (mm)", size, length],
   ["volume", "Vol. (cm\u00b3)", (lesion) => number(cubic(lesion), cubic(lesion) < 10 ? 2 : 1), cubic],
   ["hu", "Mean HU", (lesion) => number(mean(lesion), 0), mean],
   ["position", "Position (mm)", (lesion) => compass(center(lesion).map(Math.round)).replace(/ (\d+)\.0/g, "$1"), (lesion) => center(lesion)[0]],
@@ -77,14 +73,14 @@ function drawDetail() {
   if (!lesion) return;
   const pairs = [
     ["Key slice", String(lesion.key)],
-    ["Measured in slice", known(lesion.measured_slice) ? lesion.measured_slice + (lesion.measured_from ? ", from the " + lesion.measured_from : "") : "\u2013"],
+    ["Measured in slice", lesion.measured_slice + ", from the " + lesion.measured_from],
     ["Long \u00d7 short axis", size(lesion) + " mm"],
     ["Area", number(lesion.area_mm2, 0) + " mm\u00b2"],
     ["Volume", number(cubic(lesion), 2) + " cm\u00b3"],
-    ["HU", number(mean(lesion), 0) + (lesion.hu && known(lesion.hu.sd) ? " \u00b1 " + number(lesion.hu.sd, 0) : "")],
+    ["HU", number(mean(lesion), 0) + (known(lesion.hu.sd) ? " \u00b1 " + number(lesion.hu.sd, 0) : "")],
     ["Center", compass(center(lesion)) + " mm"],
   ];
-  if (data.stored && lesion.center && lesion.center.stored_voxels) pairs.push(["Voxel in the file", lesion.center.stored_voxels.map((value) => Math.round(value)).join(", ")]);
+  if (data.stored) pairs.push(["Voxel in the file", lesion.center.stored_voxels.map((value) => Math.round(value)).join(", ")]);
   get("detail").replaceChildren(make("h3", {}, "Lesion " + lesion.number + " ", make("span", { class: "muted" }, "score " + score(lesion.score))),
     make("dl", { class: "pairs" }, pairs.map(([name, value]) => [make("dt", {}, name), make("dd", {}, value)])));
 }

@@ -55,7 +55,7 @@ function outline(edge) {
   return path + "Z";
 }
 function axes(lesion) {
-  return ["long_axis", "short_axis"].filter((name) => lesion[name] && lesion[name].ends_px).map((name) => {
+  return ["long_axis", "short_axis"].map((name) => {
     const [[x1, y1], [x2, y2]] = lesion[name].ends_px.map(([x, y]) => toScreen(x, y));
     const length = Math.hypot(x2 - x1, y2 - y1) || 1;
     const across = [(-(y2 - y1) / length) * 4, ((x2 - x1) / length) * 4];

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from deeplesion.lesions.document import build_document
 from deeplesion.lesions.lesion import Lesion, SliceMask
+from deeplesion.lesions.model_card import ModelCard
 from deeplesion.scans.geometry import Geometry
 from deeplesion.scans.scan import Scan
 
@@ -45,7 +47,7 @@ def make_scan(size: tuple[int, int, int] = (60, 40, 24), seed: int = 0) -> Scan:
         thickness=2.5,
         files=(Path(f"/data/{SECRET}.nii.gz"),),
         identity={"PatientName": SECRET},
-        warnings=(f"read from {SECRET}.nii.gz",),
+        warnings=("2 slices were doubled and left out", f"read from {SECRET}.nii.gz"),
     )
 
 
@@ -79,62 +81,8 @@ def make_lesions() -> list[Lesion]:
     ]
 
 
-def make_document(scan: Scan, lesions: list[Lesion], **about: Any) -> dict[str, Any]:
-    """What ``lesions.json`` tells of them.
-
-    Args:
-        scan: The scan.
-        lesions: Of the scan.
-        about: Put into the part about the scan.
-    """
-    return {
-        "schema": "lesions/1",
-        "disclaimer": "Research software, not a medical device.",
-        "generator": {
-            "software": "deeplesion-alignshift",
-            "version": "9.8.7",
-            "config": "config_of_test.py",
-            "config_sha256": "c0" * 32,
-            "checkpoint": "epoch_20.pth",
-            "checkpoint_sha256": "ab" * 32,
-            "settings": {"score_threshold": 0.1, "linking": {"iou": 0.3}},
-        },
-        "scan": {
-            "id": "scan-1f2e",
-            "format": scan.format,
-            "size": list(scan.geometry.size),
-            "spacing_mm": scan.geometry.spacing.tolist(),
-            "slice_interval_mm": scan.slice_interval,
-            "slice_thickness_mm": None,
-            "warnings": ["2 slices were doubled and left out"],
-            **about,
-        },
-        "lesions": [make_record(scan, lesion) for lesion in lesions],
-    }
-
-
-def make_record(scan: Scan, lesion: Lesion) -> dict[str, Any]:
-    """What a document tells of a lesion; lengths are those of its box."""
-    x1, y1, x2, y2 = lesion.boxes[0].tolist()
-    middle = [(x1 + x2) / 2, (y1 + y2) / 2, float(lesion.key_slice)]
-    across, down = (x2 - x1 + 1) * SPACING[0], (y2 - y1 + 1) * SPACING[1]
-    level, upright = [[x1, middle[1]], [x2, middle[1]]], [[middle[0], y1], [middle[0], y2]]
-    ends, lengths = [level, upright], [across, down]
-    order = [0, 1] if across >= down else [1, 0]
-    return {
-        "number": lesion.number,
-        "score": lesion.score,
-        "key_slice": lesion.key_slice,
-        "measured_slice": lesion.key_slice,
-        "measured_from": "mask",
-        "long_axis": {"mm": lengths[order[0]], "ends_px": ends[order[0]]},
-        "short_axis": {"mm": lengths[order[1]], "ends_px": ends[order[1]]},
-        "area_mm2": across * down,
-        "volume_mm3": across * down * SPACING[2] * len(lesion.slices),
-        "hu": {"mean": float(-10 * lesion.number), "sd": 12.5},
-        "center": {
-            "voxels": middle,
-            "stored_voxels": scan.to_stored_voxels(np.array(middle)).tolist(),
-            "lps_mm": scan.geometry.to_patient(middle).tolist(),
-        },
-    }
+def make_document(scan: Scan, lesions: list[Lesion], with_identity: bool = False) -> dict[str, Any]:
+    """What ``lesions.json`` tells of them."""
+    card = ModelCard("config_of_test.py", "c0" * 32, "epoch_20.pth", "ab" * 32, version="9.8.7")
+    settings = {"score_threshold": 0.1, "linking": {"iou": 0.3}}
+    return build_document(scan, lesions, card, settings, with_identity)

@@ -75,7 +75,9 @@ def test_the_best_overlap_is_linked_though_another_would_do() -> None:
 )
 def test_gap_of_missed_slices(missed: int, max_gap: float | None, expected: list) -> None:
     last = missed + 1
-    found = [in_slice(z, [*SQUARE, 0.9]) if z in (0, last) else in_slice(z) for z in range(last + 1)]
+    found = [
+        in_slice(z, [*SQUARE, 0.9]) if z in (0, last) else in_slice(z) for z in range(last + 1)
+    ]
     assert slices_of(link_detections(found, ISOTROPIC, max_gap=max_gap)) == expected
 
 
@@ -95,12 +97,18 @@ def test_nearest_slices_are_linked_before_gaps_are_leapt() -> None:
 
 
 def test_thresholds_of_score() -> None:
-    found = [in_slice(0, [*SQUARE, 0.12]), in_slice(1, [*SQUARE, 0.3]), in_slice(2, [*SQUARE, 0.09])]
+    found = [
+        in_slice(0, [*SQUARE, 0.12]),
+        in_slice(1, [*SQUARE, 0.3]),
+        in_slice(2, [*SQUARE, 0.09]),
+    ]
     assert slices_of(link_detections(found, ISOTROPIC)) == [[0, 1]]
     assert slices_of(link_detections(found, ISOTROPIC, link_threshold=0.2)) == [[1]]
     assert slices_of(link_detections(found, ISOTROPIC, score_threshold=0.31)) == []
     assert slices_of(link_detections(found, ISOTROPIC, min_slices=3)) == []
-    assert slices_of(link_detections(found, ISOTROPIC, min_slices=3, link_threshold=0)) == [[0, 1, 2]]
+    assert slices_of(link_detections(found, ISOTROPIC, min_slices=3, link_threshold=0)) == [
+        [0, 1, 2]
+    ]
 
 
 def test_a_box_within_a_better_lesion_is_no_lesion() -> None:
@@ -194,7 +202,9 @@ def test_what_holds_of_any_boxes(volume: dict, random: object) -> None:
     lesions = link_detections(found, ISOTROPIC, score_threshold=0.2)
     shuffled = [(z, random.sample(there, len(there))) for z, there in volume.items()]  # type: ignore[attr-defined]
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    again = link_detections([in_slice(z, *there) for z, there in shuffled], ISOTROPIC, score_threshold=0.2)
+    again = link_detections(
+        [in_slice(z, *there) for z, there in shuffled], ISOTROPIC, score_threshold=0.2
+    )
     assert summary(again) == summary(lesions)
 
     taken = [
