@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from random import Random
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deeplesion.lesions.lesion import Lesion, SliceDetections, SliceMask
@@ -159,6 +160,8 @@ def test_masks_go_with_their_boxes() -> None:
         ([], {"max_gap": -1}, "max_gap must be a distance >= 0 mm, got -1"),
         ([], {"min_slices": 0}, "min_slices must be at least 1"),
         ([], {"nms_threshold": 0}, "nms_threshold must be > 0"),
+        ([], {"link_threshold": np.nan}, r"link_threshold must be in \[0, 1\], got nan"),
+        ([], {"score_threshold": 50}, r"score_threshold must be in \[0, 1\], got 50"),
     ],
 )
 def test_what_cannot_be_is_named(found: list, options: dict, message: str) -> None:
@@ -196,12 +199,13 @@ def summary(lesions: list[Lesion]) -> list:
     ]
 
 
+@settings(max_examples=40)
 @given(volumes, st.randoms(use_true_random=False))
-def test_what_holds_of_any_boxes(volume: dict, random: object) -> None:
+def test_what_holds_of_any_boxes(volume: dict, random: Random) -> None:
     found = [in_slice(z, *there) for z, there in volume.items()]
     lesions = link_detections(found, ISOTROPIC, score_threshold=0.2)
-    shuffled = [(z, random.sample(there, len(there))) for z, there in volume.items()]  # type: ignore[attr-defined]
-    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    shuffled = [(z, random.sample(there, len(there))) for z, there in volume.items()]
+    random.shuffle(shuffled)
     again = link_detections(
         [in_slice(z, *there) for z, there in shuffled], ISOTROPIC, score_threshold=0.2
     )
@@ -226,6 +230,7 @@ def test_what_holds_of_any_boxes(volume: dict, random: object) -> None:
     ]
 
 
+@settings(max_examples=40)
 @given(volumes)
 def test_upside_down_gives_the_same_scores(volume: dict) -> None:
     """Without ties, chains do not depend on the direction in which slices are looked through."""
