@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from deeplesion.scans.scan import Scan
 
-#: Steps in HU, tried in this order, at full size first, then at half of it and so on.
+#: Tried in this order, all steps in HU at full size first, then at half of it and so on.
 STEPS = (1, 2, 4)
-MAX_SHRINK = 8
+SHRINKS = (1, 2, 4, 8)
 #: Slices that are coded to estimate how large a page becomes.
 PROBES = 9
 _LEVEL = 6
@@ -93,7 +93,7 @@ def choose_format(
         if value is not None and not value > 0:
             raise ValueError(f"{name} must be > 0, got {value}")
     side = max(scan.hu.shape[1:])
-    shrinks = [-(-side // max_side)] if max_side else [2**n for n in range(MAX_SHRINK.bit_length())]
+    shrinks = [-(-side // max_side)] if max_side else SHRINKS
     steps = [hu_step] if hu_step else STEPS
     candidates = [PixelFormat(step, shrink) for shrink in shrinks for step in steps]
     for pixels in candidates[:-1]:
