@@ -13,7 +13,18 @@ import pytest
 from deeplesion.lesions.page import write_page
 from deeplesion.lesions.windows import WINDOWS
 from deeplesion.scans.scan import Scan
-from tests.browser import DESKTOP, PHONE, Driver, check_quiet, click, press, settle, text, visit
+from tests.browser import (
+    DESKTOP,
+    PHONE,
+    Driver,
+    cells,
+    check_quiet,
+    click,
+    press,
+    settle,
+    text,
+    visit,
+)
 from tests.deeplesion.lesions.page_material import EVIL, make_document, make_lesions, make_scan
 
 WIDTH, HEIGHT, DEPTH = 60, 40, 24
@@ -161,16 +172,6 @@ def gray(driver: Driver, x: int, y: int) -> int:
 def drawn(driver: Driver, selector: str) -> int:
     """Number of elements among the drawings."""
     return len(driver.find_elements("css selector", f"#overlay {selector}"))
-
-
-def rows(driver: Driver) -> list[list[str]]:
-    """Cells of the list."""
-    script = (
-        "return [...document.querySelectorAll('#table tbody tr')]"
-        ".map(row => [...row.cells].map(cell => cell.textContent))"
-    )
-    found: list[list[str]] = driver.execute_script(script)
-    return found
 
 
 def set_score(driver: Driver, value: float) -> None:
@@ -352,25 +353,25 @@ def test_scores_filter_list_drawings_and_strip(page: Driver) -> None:
     set_score(page, 0.5)
     assert text(page, "count") == "2 of 3 lesions shown"
     assert text(page, "out-score") == "0.50"
-    assert [row[0] for row in rows(page)] == ["1", "2"]
+    assert [row[0] for row in cells(page, "#table")] == ["1", "2"]
     assert drawn(page, ".lesion") == 1
     assert len(page.find_elements("css selector", "#strip .bar")) == 2
     keys(page, "n", "n")
     wait_for_slice(page, 10)
     set_score(page, 0.91)
-    assert [row[0] for row in rows(page)] == ["1"]  # its score is not below the limit
+    assert [row[0] for row in cells(page, "#table")] == ["1"]  # its score is not below the limit
     set_score(page, 1)
-    assert rows(page) == []
+    assert cells(page, "#table") == []
     assert drawn(page, "*") == 0
     assert not page.find_element("id", "next").is_enabled()
     keys(page, "n")
     set_score(page, 0)
-    assert len(rows(page)) == 3
+    assert len(cells(page, "#table")) == 3
 
 
 def test_the_list_shows_and_sorts_measurements(page: Driver, scan: Scan) -> None:
     records = make_document(scan, make_lesions())["lesions"]
-    first, record = rows(page)[0], records[0]
+    first, record = cells(page, "#table")[0], records[0]
     axes = [record[name]["mm"] for name in ("long_axis", "short_axis")]
     assert first[:4] == ["1", "0.91", "8\u201312", f"{axes[0]:.1f} \u00d7 {axes[1]:.1f}"]
     assert first[4:6] == [f"{record['volume_mm3'] / 1000:.2f}", f"{record['hu']['mean']:.0f}"]
@@ -378,11 +379,11 @@ def test_the_list_shows_and_sorts_measurements(page: Driver, scan: Scan) -> None
     for key, value in (("score", "score"), ("volume", "volume_mm3")):
         click(page, f"[data-sort='{key}']")
         order = sorted(records, key=lambda item: -item[value])
-        assert [row[0] for row in rows(page)] == [str(item["number"]) for item in order]
+        assert [row[0] for row in cells(page, "#table")] == [str(item["number"]) for item in order]
     click(page, "[data-sort='slices']")
-    assert [row[0] for row in rows(page)] == ["2", "1", "3"]
+    assert [row[0] for row in cells(page, "#table")] == ["2", "1", "3"]
     click(page, "[data-sort='slices']")
-    assert [row[0] for row in rows(page)] == ["1", "3", "2"]
+    assert [row[0] for row in cells(page, "#table")] == ["1", "3", "2"]
     head = page.find_element("css selector", "[data-column='slices']")
     assert head.get_attribute("aria-sort") == "descending"
     keys(page, "n")
