@@ -26,3 +26,4 @@ log_processor = dict(type="LogProcessor", window_size=50, by_epoch=True)
 log_level = "INFO"
 load_from = None
 resume = False
+compile_parts = []  # ["backbone", "neck"]: torch.compile for them

@@ -21,6 +21,7 @@ from deeplesion.engine.checkpoint import (
     operators_differ,
     read_checkpoint,
 )
+from deeplesion.engine.compilation import compile_parts
 from deeplesion.engine.pretrained import describe_load, fit_detector_weights
 
 # mmengine's checkpoint hook warns of mmengine's own use of deprecated names; no user can act on it.
@@ -59,14 +60,21 @@ class CTRunner(Runner):
         logger.addFilter(is_worth_showing)
         return logger
 
+    def train(self) -> nn.Module:
+        """Train."""
+        self._compile_parts()
+        return super().train()
+
     def test(self) -> dict:
         """Test; the checkpoint must fit entirely."""
         self._must_fit = True
+        self._compile_parts()
         return super().test()
 
     def val(self) -> dict:
         """Validate; the checkpoint must fit entirely."""
         self._must_fit = True
+        self._compile_parts()
         return super().val()
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
@@ -116,6 +124,11 @@ class CTRunner(Runner):
             self._load_what_fits(filename, checkpoint, revise_keys)
         self._has_loaded = True
         return checkpoint
+
+    def _compile_parts(self) -> None:
+        """Compile what ``compile_parts`` of the config names, by ``compile_options``."""
+        parts, options = self.cfg.get("compile_parts") or (), self.cfg.get("compile_options")
+        compile_parts(self._bare_model(), parts, options)
 
     def _bare_model(self) -> nn.Module:
         return self.model.module if is_model_wrapper(self.model) else self.model
