@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplesion.scans.dicom_headers import SliceHeader
-from deeplesion.scans.errors import ScanError
+from deeplesion.scans.scan import ScanError
 
 #: HU of what is outside the field of view.
 OUTSIDE_HU = -1024
@@ -30,7 +30,7 @@ _DEFAULT_PACKAGES = "pylibjpeg pylibjpeg-openjpeg"
 #: Of the image pixel module, what a decoder must know.
 _PIXEL_TAGS = (
     *("SamplesPerPixel", "PhotometricInterpretation", "Rows", "Columns", "BitsAllocated"),
-    *("BitsStored", "HighBit", "PixelRepresentation", "NumberOfFrames", "PixelData"),
+    *("BitsStored", "HighBit", "PixelRepresentation"),
 )
 
 
@@ -73,7 +73,11 @@ def read_hu(item: SliceHeader, out: NDArray[Any]) -> bool:
         ScanError: As :func:`stored_values`.
     """
     values = stored_values(item)
-    hu = values * np.float32(item.slope) + np.float32(item.intercept)
+    hu: NDArray[Any]
+    if is_whole(item):
+        hu = values.astype(np.int32) * np.int32(item.slope) + np.int32(item.intercept)
+    else:
+        hu = values * np.float32(item.slope) + np.float32(item.intercept)
     doubtful = False
     if item.padding is not None:
         first, last = (_as_stored(value, item) for value in item.padding)
@@ -82,9 +86,7 @@ def read_hu(item: SliceHeader, out: NDArray[Any]) -> bool:
         doubtful = bool(TISSUE_HU[0] <= padding_hu <= TISSUE_HU[1] and outside.any())
         if not doubtful:
             hu[outside] = OUTSIDE_HU
-    if out.dtype == np.int16:
-        np.clip(np.rint(hu), _INT16.min, _INT16.max, out=hu)
-    out[...] = hu
+    out[...] = np.clip(hu, _INT16.min, _INT16.max) if out.dtype == np.int16 else hu
     return doubtful
 
 
@@ -130,33 +132,48 @@ def _decode_by_itk(item: SliceHeader, reason: Exception) -> NDArray[Any]:
             raise ValueError("no compressed pixels")
     except Exception:
         raise _damaged(item, reason) from reason
-    # Without the tags of rescaling, which ITK would apply.
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "slice.dcm")
+            _only_pixels(dataset, item.frame).save_as(path, enforce_file_format=True)
+            image = SimpleITK.ReadImage(str(path), imageIO="GDCMImageIO")
+            return SimpleITK.GetArrayFromImage(image).reshape(item.size[::-1])
+    except Exception as error:
+        if _has_decoder(syntax):
+            raise _damaged(item, reason) from error
+        package = _PACKAGES.get(str(syntax), _DEFAULT_PACKAGES)
+        raise ScanError(
+            f"{item.label} is compressed as {syntax.name}, which nothing installed decodes: "
+            f"pip install {package}, or decompress it first (gdcmconv --raw)"
+        ) from error
+
+
+def _only_pixels(dataset: Any, frame: int | None) -> Any:
+    """One frame without the tags of rescaling, which ITK would apply."""
+    import pydicom
+    from pydicom.encaps import encapsulate, get_frame
+
     bare = pydicom.Dataset()
     for keyword in ("SOPClassUID", "SOPInstanceUID", "Modality", *_PIXEL_TAGS):
         if keyword in dataset:
             bare[keyword] = dataset[keyword]
+    count = int(dataset.get("NumberOfFrames") or 1)
+    data = get_frame(dataset.PixelData, frame or 0, number_of_frames=count)
+    bare.PixelData = encapsulate([data])
+    bare["PixelData"].is_undefined_length = True
     bare.file_meta = dataset.file_meta
+    return bare
+
+
+def _has_decoder(syntax: Any) -> bool:
+    from pydicom.pixels import get_decoder
+
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "slice.dcm")
-            bare.save_as(path, enforce_file_format=True)
-            pixels = SimpleITK.GetArrayFromImage(
-                SimpleITK.ReadImage(str(path), imageIO="GDCMImageIO")
-            )
-    except Exception as error:
-        package = _PACKAGES.get(str(syntax), _DEFAULT_PACKAGES)
-        raise ScanError(
-            f"{item.label} is compressed as {syntax.name}, which cannot be decoded: "
-            f"pip install {package}, or decompress it first (dcmdjpeg, gdcmconv --raw); it may "
-            f"also be damaged ({_last_line(reason)})"
-        ) from error
-    return pixels[item.frame or 0]
+        return bool(get_decoder(syntax).is_available)
+    except NotImplementedError:
+        return False
 
 
 def _damaged(item: SliceHeader, error: Exception) -> ScanError:
-    return ScanError(f"{item.path} is DICOM but damaged: {_last_line(error)}; copy it again")
-
-
-def _last_line(error: Exception) -> str:
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:200]
+    return ScanError(f"{item.path} is DICOM but damaged: {lines[0][:200]}; copy it again")

@@ -8,7 +8,7 @@ import re
 import zlib
 from pathlib import Path
 
-from deeplesion.scans.errors import ScanError
+from deeplesion.scans.scan import ScanError
 
 _GZIP = b"\x1f\x8b"
 _DICM_AT = 128
