@@ -52,7 +52,9 @@ class SeriesInfo:
         if self.kind != "CT":
             return f"series {number} ({self.slices} x {self.kind})"
         apart = "" if math.isnan(self.slice_interval) else f", {self.slice_interval:g} mm apart"
-        return f"series {number} ({self.slices} {self.orientation} slices{apart})"
+        noun = "slice" if self.slices == 1 else "slices"
+        what = " ".join(filter(None, (str(self.slices), self.orientation, noun)))
+        return f"series {number} ({what}{apart})"
 
 
 @dataclass(frozen=True)
