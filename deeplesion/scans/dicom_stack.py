@@ -31,6 +31,8 @@ MAX_SHIFT_MM = 1.0
 #: By how much orientation (cosines) and spacing (mm) may differ within a series.
 SAME_COSINE = 1e-3
 SAME_SPACING_MM = 1e-3
+#: A part of a series with several slices at one position must have this much of its positions.
+MIN_PART = 0.5
 _HU_UNITS = ("", "HU", "US", "HU_MOD", "UNSPECIFIED")
 
 SamePixels = Callable[[SliceHeader, SliceHeader], bool]
@@ -201,6 +203,8 @@ def _one_phase(
         if example[0].phase.get(name) == example[1].phase.get(name):
             continue
         value, part = max(parts.items(), key=lambda pair: len(pair[1]))
+        if len(part) < MIN_PART * count_positions(ordered):
+            continue
         others = ", ".join(
             f"{key or 'none'} ({len(p)})" for key, p in parts.items() if key != value
         )
