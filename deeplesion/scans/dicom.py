@@ -27,7 +27,7 @@ IDENTIFYING = (
     *("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "StudyID"),
     *("AccessionNumber", "StudyDate", "StudyTime", "SeriesDate", "SeriesTime"),
     *("AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime", "ContentDate", "ContentTime"),
-    *("StudyDescription", "SeriesDescription", "ProtocolName", "SeriesNumber"),
+    *("StudyDescription", "SeriesDescription", "ProtocolName"),
     *("InstitutionName", "InstitutionAddress", "InstitutionalDepartmentName", "StationName"),
     *("ReferringPhysicianName", "PerformingPhysicianName", "PhysiciansOfRecord"),
     *("NameOfPhysiciansReadingStudy", "OperatorsName", "DeviceSerialNumber"),
