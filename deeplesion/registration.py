@@ -30,4 +30,4 @@ with quiet_imports():
         roi_head,
         rpn_head,
     )
-    from deeplesion.transforms import geometric, intensity, loading  # noqa: F401
+    from deeplesion.transforms import geometric, intensity, loading, resizing  # noqa: F401

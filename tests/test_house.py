@@ -97,6 +97,7 @@ TESTED_WITH = {
     "alignshift/operators/folding.py": "tests/alignshift/operators/test_base.py",
     "deeplesion/datasets/data_infos.py": "tests/deeplesion/datasets/test_deeplesion.py",
     "deeplesion/datasets/lesion_record.py": "tests/deeplesion/datasets/test_dl_info.py",
+    "deeplesion/datasets/slice_files.py": "tests/deeplesion/datasets/test_ct.py",
     "deeplesion/models/inputs.py": "tests/deeplesion/models/test_data_preprocessor.py",
 }
 

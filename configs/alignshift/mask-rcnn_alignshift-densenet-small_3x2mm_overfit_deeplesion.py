@@ -6,7 +6,7 @@ _base_ = [
 ]
 
 load, annotations, window = _base_.train_pipeline[:3]
-resize, pack = dict(type="Resize", scale=(256, 256), keep_ratio=True), _base_.train_pipeline[-1]
+resize, pack = dict(type="ResizeCT", scale=(256, 256), keep_ratio=True), _base_.train_pipeline[-1]
 test_pipeline = [load, window, resize, pack]
 train_dataloader = dict(
     batch_size=7,

@@ -1,6 +1,7 @@
 """Slice files to Hounsfield units: the key slice, its neighbors, and z-resampling.
 
-Slices are 16-bit PNG, ``HU = value - 32768``. A stack of ``num_slices`` (odd) is taken around the
+Slices are files, see :mod:`deeplesion.datasets.slice_files`, or come from a packed cache,
+:mod:`deeplesion.datasets.packed`. A stack of ``num_slices`` (odd) is taken around the
 key slice at *offsets*, which count stored slices and are negative towards the top of the series:
 
 * where slices are thinner than the wanted interval: every ``target / interval`` slices, by linear
@@ -24,23 +25,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplesion.datasets.dl_info import key_slice_path
-from deeplesion.datasets.lesion_record import DataError
+from deeplesion.datasets.memory import empty_stack
+from deeplesion.datasets.packed import PackedSeries
+from deeplesion.datasets.slice_files import (
+    HU_OFFSET,
+    Slice,
+    SliceError,
+    Volume,
+    inspect_slice,
+    read_hu,
+    read_slice,
+)
 
-HU_OFFSET = 32768
+__all__ = [
+    "HU_OFFSET",
+    "OFFSET_TOLERANCE",
+    "ResampleMode",
+    "SliceError",
+    "Volume",
+    "check_resampling",
+    "inspect_slice",
+    "interpolation_weights",
+    "load_volume",
+    "read_slice",
+    "resample_positions",
+    "thickness_after",
+    "window_to_uint8",
+]
+
 #: Offsets this close to a stored slice (in slices) are that slice: 0.1 um at 1 mm.
 OFFSET_TOLERANCE = 1e-4
 
 ResampleMode = Literal["thin", "always"]
-Volume = NDArray[np.float32]
-
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_PNG_END = b"IEND\xaeB`\x82"
-_PNG_HEADER_BYTES = 26
-_PNG_TAIL_BYTES = 64  # some writers put a little behind the end
-
-
-class SliceError(DataError):
-    """A slice file that is missing or is not what it should be."""
 
 
 def thickness_after(
@@ -113,61 +129,6 @@ def check_resampling(num_slices: int, target: float, mode: str) -> None:
         raise ValueError(f"interpolate must be one of {get_args(ResampleMode)}, got {mode!r}")
 
 
-def read_slice(path: str | os.PathLike[str], size: tuple[int, int] | None = None) -> Volume:
-    """Read one slice.
-
-    Args:
-        path: A 16-bit gray PNG.
-        size: ``(height, width)`` in px that it must have; None takes any.
-
-    Returns:
-        ``(H, W)`` float32 in HU.
-
-    Raises:
-        SliceError: If it is missing, cannot be decoded (truncated), is not 16-bit gray, or has
-            another size.
-    """
-    # First, for some builds of OpenCV decode what is there of a truncated file without a word.
-    if (complaint := inspect_slice(path, size)) is not None:
-        raise SliceError(complaint)
-    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-    if image is None:
-        raise SliceError(f"{path} is not a readable PNG: truncated or damaged")
-    return image.astype(np.float32) - np.float32(HU_OFFSET)
-
-
-def inspect_slice(path: str | os.PathLike[str], size: tuple[int, int] | None = None) -> str | None:
-    """Say what is wrong with a slice file by its header and end, without decoding it.
-
-    Args:
-        path: A 16-bit gray PNG.
-        size: ``(height, width)`` in px that it must have; None takes any.
-
-    Returns:
-        A complaint that names the file, or None.
-    """
-    try:
-        with open(path, "rb") as stream:
-            head = stream.read(_PNG_HEADER_BYTES)
-            stream.seek(max(0, os.fstat(stream.fileno()).st_size - _PNG_TAIL_BYTES))
-            tail = stream.read()
-    except FileNotFoundError:
-        return f"{path} is missing"
-    except OSError as error:
-        return f"{path} cannot be read: {error.strerror}"
-    if len(head) < _PNG_HEADER_BYTES or not head.startswith(_PNG_SIGNATURE):
-        return f"{path} is not a PNG, or truncated in its header"
-    width, height = int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
-    if (head[24], head[25]) != (16, 0):
-        kind = "gray" if head[25] == 0 else "not gray"
-        return f"{path} must be a 16-bit gray PNG (HU + {HU_OFFSET}), got {head[24]} bit, {kind}"
-    if size is not None and (height, width) != tuple(size):
-        return f"{path} must have {size[0]} x {size[1]} px (h x w), got {height} x {width}"
-    if _PNG_END not in tail:
-        return f"{path} is truncated: it does not end as a PNG does"
-    return None
-
-
 def window_to_uint8(hu: NDArray[np.generic], window: tuple[float, float]) -> NDArray[np.uint8]:
     """Map a window in HU linearly to 0..255, rounded, clipping beyond it.
 
@@ -193,8 +154,9 @@ def load_volume(
     size: tuple[int, int] | None = None,
     skip_bad_neighbors: bool = False,
     legacy: bool = False,
+    packed: str | os.PathLike[str] | None = None,
 ) -> Volume:
-    """Load a stack of slices around the key slice; each file is decoded once.
+    """Load a stack of slices around the key slice; each is decoded once.
 
     Args:
         image_root: Folder of the series folders.
@@ -204,22 +166,32 @@ def load_volume(
         size: ``(height, width)`` in px that slices must have; None: that of the key slice.
         skip_bad_neighbors: Whether an unreadable neighbor counts as one that is not stored.
         legacy: Use its weights; what is not stored is the next slice towards the key slice.
+        packed: Folder of a packed cache to take slices from; None takes their files.
 
     Returns:
-        ``(H, W, D)`` float32 in HU, top to bottom as stored.
+        ``(H, W, D)`` float32 in HU, top to bottom as stored. It is a view of ``(D, H, W)``:
+        whole slices lie in memory one after another, as networks take them.
 
     Raises:
         SliceError: As :func:`read_slice`. A missing neighbor is no error.
+        PackError: If the cache is incomplete, damaged, or older than the files.
     """
-    stored = _StoredSlices(image_root, series, key_slice, size, skip_bad_neighbors, legacy)
-    planes = []
-    for above, weight in zip(*interpolation_weights(offsets, legacy), strict=True):
-        plane = stored[above]
+    above, weights = interpolation_weights(offsets, legacy)
+    wanted = {*above.tolist(), *(above[weights > 0] + 1).tolist()}
+    pack = None
+    if packed is not None:
+        pack = PackedSeries(packed, series)
+        pack.check_source(image_root, key_slice)
+        pack.prefetch(key_slice + delta for delta in (0, *wanted))
+    stored = _StoredSlices(image_root, series, key_slice, size, skip_bad_neighbors, legacy, pack)
+    planes: Volume = empty_stack((len(offsets), *stored.size), np.float32)
+    for plane, index, weight in zip(planes, above.tolist(), weights.tolist(), strict=True):
         if weight > 0:
-            plane = cv2.addWeighted(plane, 1 - weight, stored[above + 1], weight, 0)
-        planes.append(plane)
-    # cv2.merge interleaves many times faster than np.stack along the last axis.
-    return cv2.merge(planes).reshape(*planes[0].shape, len(planes))
+            upper, lower = (np.asarray(stored[i], np.float32) for i in (index, index + 1))
+            cv2.addWeighted(upper, 1 - weight, lower, weight, 0, dst=plane)
+        else:
+            plane[:] = stored[index]
+    return planes.transpose(1, 2, 0)
 
 
 class _StoredSlices:
@@ -233,32 +205,37 @@ class _StoredSlices:
         size: tuple[int, int] | None,
         skip_bad: bool,
         inward_only: bool,
+        pack: PackedSeries | None,
     ) -> None:
         self.image_root, self.series, self.key_slice = image_root, series, key_slice
-        self.skip_bad, self.inward_only = skip_bad, inward_only
-        self.key = read_slice(key_slice_path(image_root, series, key_slice), size)
+        self.skip_bad, self.inward_only, self.pack = skip_bad, inward_only, pack
+        self.key: Slice
+        if pack is None:
+            self.key = read_hu(key_slice_path(image_root, series, key_slice), size)
+        else:
+            self.key = pack.read_key(key_slice, size)
         self.size = (self.key.shape[0], self.key.shape[1])
-        self.cache: dict[int, Volume | None] = {0: self.key}
+        self.cache: dict[int, Slice | None] = {0: self.key}
 
-    def __getitem__(self, delta: int) -> Volume:
+    def __getitem__(self, delta: int) -> Slice:
         """The slice at ``delta``, or the nearest stored one, ties towards the key slice."""
         outward = 1 if delta > 0 else -1
         for distance in range(abs(delta)):
             steps = (distance,) if self.inward_only else dict.fromkeys((distance, -distance))
             for near in (delta - outward * step for step in steps):
                 if near not in self.cache:
-                    self.cache[near] = self._read(near)
+                    self.cache[near] = self._read(self.key_slice + near)
                 plane = self.cache[near]
                 if plane is not None:
                     return plane
         return self.key
 
-    def _read(self, delta: int) -> Volume | None:
-        path = key_slice_path(self.image_root, self.series, self.key_slice + delta)
-        if not path.is_file():
-            return None
+    def _read(self, number: int) -> Slice | None:
         try:
-            return read_slice(path, self.size)
+            if self.pack is not None:
+                return self.pack.read(number, self.size)
+            path = key_slice_path(self.image_root, self.series, number)
+            return read_hu(path, self.size) if path.is_file() else None
         except SliceError:
             if self.skip_bad:
                 return None

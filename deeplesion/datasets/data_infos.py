@@ -16,6 +16,7 @@ A *data info* is a dict of plain values about one key slice:
 ``row``            line of its first lesion in ``DL_info.csv``, the header being line 1
 ``instances``      a list of lesions, see below
 ``img_path``, ``image_root``  of the key slice and of the series folders; not in files
+``packed``         folder of the packed cache, where slices come from one; not in files
 =================  =================================================================================
 
 A lesion is a dict of ``bbox`` ``[x1, y1, x2, y2]`` (px, 0-based), ``bbox_label`` 0,
@@ -76,7 +77,7 @@ def info_of(key_slice: KeySlice) -> dict[str, Any]:
 def add_paths(info: dict[str, Any], image_root: str) -> None:
     """Add ``image_root`` and ``img_path`` to a data info."""
     info["image_root"] = image_root
-    info["img_path"] = os.path.join(image_root, slice_file(info["series"], info["key_slice"]))
+    info["img_path"] = f"{image_root}{os.sep}{slice_file(info['series'], info['key_slice'])}"
 
 
 class MissingMasksError(DataError, FileNotFoundError):

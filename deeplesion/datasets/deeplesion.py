@@ -31,9 +31,11 @@ from deeplesion.datasets.dl_info import (
 )
 from deeplesion.datasets.info_files import read_infos, write_infos
 from deeplesion.datasets.lesion_record import DataError
+from deeplesion.datasets.packed import PackedSeries, check_cache
 from deeplesion.datasets.selection import select_key_slices
 
 CHECK_THREADS = 8
+IMAGE_FOLDER = "Images_png"
 GET_DATA = (
     "make a synthetic one by `python tools/make_synthetic.py --out {root} --patients 100`, or "
     "get DeepLesion from the NIH (https://nihcc.box.com/v/DeepLesion) and set data_root or "
@@ -69,13 +71,16 @@ class DeepLesionDataset(BaseDetDataset):
             ``data_root``; ``{split}`` in it is replaced. None: lesions have no masks.
         keep_noisy: Whether lesions that NIH marked ``Possibly_noisy`` stay.
         on_error: ``raise`` or ``skip``.
+        packed: Folder of a packed cache as ``tools/pack.py`` writes it, relative to ``data_root``,
+            to take slices from; samples are the same, and the PNG files need not be there. None
+            takes the files.
         **kwargs: Those of ``BaseDetDataset``: ``pipeline``, ``filter_cfg`` (``filter_empty_gt``,
             ``min_size`` in px), ``test_mode``, ``indices``, ``metainfo``, ...
 
     Raises:
         FileNotFoundError: If the data root, the annotation or mask file, or the slices are absent.
-        DataError: If a row is malformed, a lesion has no mask in ``mask_file``, or no key slice is
-            left.
+        DataError: If a row is malformed, a lesion has no mask in ``mask_file``, no key slice is
+            left, or the packed cache is not finished or of other data (``PackError``).
         ValueError: If an argument is none of its choices.
     """
 
@@ -89,6 +94,7 @@ class DeepLesionDataset(BaseDetDataset):
         mask_file: str | None = None,
         keep_noisy: bool = False,
         on_error: str = "raise",
+        packed: str | None = None,
         **kwargs: Any,
     ) -> None:
         if split is not None and split not in SPLITS:
@@ -96,7 +102,7 @@ class DeepLesionDataset(BaseDetDataset):
         if on_error not in ("raise", "skip"):
             raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
         self.split, self.mask_file = split, mask_file
-        self.keep_noisy, self.on_error = keep_noisy, on_error
+        self.keep_noisy, self.on_error, self.packed = keep_noisy, on_error, packed
         self.skipped: Counter[str] = Counter()
         super().__init__(data_root=data_root, ann_file=ann_file, **kwargs)
 
@@ -108,10 +114,15 @@ class DeepLesionDataset(BaseDetDataset):
         if not Path(self.ann_file).is_file():
             advice = GET_DATA.format(root=root)
             raise FileNotFoundError(f"ann_file {self.ann_file} is not there: {advice}")
-        image_root = str(find_image_root(root))
+        image_root = self._image_root(root)
         infos = self._read_infos()
         for info in infos:
             add_paths(info, image_root)
+        if self.packed is not None:
+            folder = str(root / self.packed)
+            check_cache(folder, (info["series"] for info in infos))
+            for info in infos:
+                info["packed"] = folder
         if self.on_error == "skip":
             infos = self._readable(infos)
         # Where there are none, that is what is wrong, whatever the masks.
@@ -150,6 +161,14 @@ class DeepLesionDataset(BaseDetDataset):
     def dump(self, path: str | os.PathLike[str]) -> None:
         """Write the key slices to a JSON file that ``ann_file`` takes."""
         write_infos(path, (self.get_data_info(index) for index in range(len(self))))
+
+    def _image_root(self, root: Path) -> str:
+        try:
+            return str(find_image_root(root))
+        except FileNotFoundError:
+            if self.packed is None:
+                raise
+            return str(root / IMAGE_FOLDER)  # where pictures of findings would look for slices
 
     def _read_infos(self) -> list[dict]:
         if self.ann_file.endswith(".json"):
@@ -194,10 +213,16 @@ class DeepLesionDataset(BaseDetDataset):
 
     def _complaint(self, info: dict) -> str | None:
         size = (info["height"], info["width"])
-        if not self.test_mode:
-            return inspect_slice(info["img_path"], size)
         try:
-            read_slice(info["img_path"], size)
+            if self.packed is not None:
+                pack = PackedSeries(info["packed"], info["series"])
+                if not self.test_mode:
+                    return pack.inspect(info["key_slice"], size)
+                pack.read_key(info["key_slice"], size)
+            elif not self.test_mode:
+                return inspect_slice(info["img_path"], size)
+            else:
+                read_slice(info["img_path"], size)
         except SliceError as error:
             return str(error)
         return None

@@ -175,6 +175,8 @@ def _check_cells(row: Row, cells: list[str], wanted: int) -> None:
 
 
 def _is_unicode(text: str) -> bool:
+    if text.isascii():
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -256,4 +258,4 @@ def key_slice_path(root: str | os.PathLike[str], series: str, index: int) -> Pat
 
 def slice_file(series: str, index: int) -> str:
     """Path of a slice relative to the folder of the series folders: ``000001_01_01/109.png``."""
-    return os.path.join(series, f"{index:03d}.png")
+    return f"{series}{os.sep}{index:03d}.png"

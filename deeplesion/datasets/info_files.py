@@ -22,7 +22,7 @@ from deeplesion.io import write_json
 
 DEFAULT_WINDOW_HU = (-175.0, 275.0)
 _REQUIRED = ("file_name", "height", "width", "slice_interval", "instances")
-_NOT_IN_FILES = ("img_path", "image_root", "sample_idx", "skip_bad_neighbors")
+_NOT_IN_FILES = ("img_path", "image_root", "packed", "sample_idx", "skip_bad_neighbors")
 _FILE_NAME = re.compile(r"(.*[^/\\])_([0-9]+)\.png")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Collection, Iterator
+from functools import lru_cache
 from typing import NoReturn, TypeVar
 
 from deeplesion.datasets.lesion_record import (
@@ -21,6 +22,8 @@ T = TypeVar("T")
 #: A slice interval beyond these, in mm, is a mistake: of units, or of columns.
 MIN_INTERVAL_MM = 0.05
 MAX_INTERVAL_MM = 100.0
+#: Cells whose numbers are kept: most columns repeat a few.
+CACHED_CELLS = 4096
 _SPLIT_CODES = {str(code): split for code, split in enumerate(SPLITS, start=1)}
 _FILE_NAME = re.compile(r"(\d+)(_\d+_\d+)_(\d+)\.png")
 
@@ -135,15 +138,16 @@ def _names(row: Row) -> tuple[str, int, int]:
 
 
 def _image_size(row: Row) -> tuple[int, int]:
-    size = row.parse("Image_size", _PAIR, "2 numbers: height, width in px")
-    if min(size) < 1 or size != [int(v) for v in size]:
+    size = row.parse("Image_size", _FEW_PAIRS, "2 numbers: height, width in px")
+    height, width = int(size[0]), int(size[1])
+    if min(size) < 1 or size != (height, width):
         row.fail("Image_size", "must be 2 whole numbers >= 1 px")
-    return int(size[0]), int(size[1])
+    return height, width
 
 
 def _spacing(row: Row) -> tuple[tuple[float, float], float]:
     wanted = "3 numbers: pixel spacing x, y and slice interval in mm"
-    x, y, interval = row.parse("Spacing_mm_px_", _TRIPLE_OR_NAN, wanted)
+    x, y, interval = row.parse("Spacing_mm_px_", _FEW_TRIPLES, wanted)
     for name, value in (("pixel spacing", min(x, y)), ("slice_interval", interval)):
         if not (value > 0 and math.isfinite(value) and math.isfinite(x + y)):
             row.fail("Spacing_mm_px_", f"is wrong: {name} must be > 0 mm and finite")
@@ -199,20 +203,23 @@ def _slice_range(row: Row) -> tuple[int, int]:
 
 
 def _window(row: Row) -> tuple[float, float]:
-    lower, upper = row.parse("DICOM_windows", _PAIR, "2 numbers: lower, upper end in HU")
+    lower, upper = row.parse("DICOM_windows", _FEW_PAIRS, "2 numbers: lower, upper end in HU")
     if lower >= upper:
         row.fail("DICOM_windows", "must have its lower end first")
     return lower, upper
 
 
 def _member(row: Row, column: str, known: Collection[int]) -> int:
-    wanted = f"one of {list(known)}"
-    value = row.parse(column, _integer, wanted)
-    if value not in known:
-        row.fail(column, f"must be {wanted}")
+    try:
+        value = _integer(row.cells[column])
+    except ValueError:
+        value = None
+    if value is None or value not in known:
+        row.fail(column, f"must be one of {list(known)}")
     return value
 
 
+@lru_cache(CACHED_CELLS)
 def _integer(text: str) -> int:
     number = float(text)
     if not number.is_integer():
@@ -224,11 +231,12 @@ def _number_or_nan(text: str) -> float:
     return float(text) if text.strip() else math.nan
 
 
-def _numbers(count: int, finite: bool = True) -> Callable[[str], list[float]]:
+def _numbers(count: int, finite: bool = True) -> Callable[[str], tuple[float, ...]]:
     """A converter of ``count`` numbers with commas between; an empty cell is NaNs."""
+    unknown = (math.nan,) * count
 
-    def convert(text: str) -> list[float]:
-        values = list(map(float, text.split(","))) if text.strip() else [math.nan] * count
+    def convert(text: str) -> tuple[float, ...]:
+        values = tuple(map(float, text.split(","))) if text.strip() else unknown
         if len(values) != count or (finite and not math.isfinite(sum(values))):
             raise ValueError(text)
         return values
@@ -237,6 +245,9 @@ def _numbers(count: int, finite: bool = True) -> Callable[[str], list[float]]:
 
 
 _PAIR, _FOUR, _EIGHT = _numbers(2), _numbers(4), _numbers(8)
+# Of columns in which few different cells stand.
+_FEW_PAIRS = lru_cache(CACHED_CELLS)(_PAIR)
+_FEW_TRIPLES = lru_cache(CACHED_CELLS)(_numbers(3, finite=False))
 _PAIR_OR_NAN, _TRIPLE_OR_NAN = _numbers(2, finite=False), _numbers(3, finite=False)
 _PARTS = (
     _names,

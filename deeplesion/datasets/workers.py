@@ -31,6 +31,7 @@ def process_map(
     """Apply ``work`` to ``items`` lazily, in this process or in ``workers`` others.
 
     Workers never are forks of this process: a fork of one that has used OpenCV's threads hangs.
+    They are forks of a server that has imported this package, once for all of them.
 
     Args:
         work: A function that can be pickled.
@@ -49,6 +50,8 @@ def process_map(
         return
     clean = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(clean)
+    if clean == "forkserver":
+        context.set_forkserver_preload(["__main__", __name__])
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start)
     try:
         yield _results(pool, work, iter(items), workers * ITEMS_AHEAD, ordered)

@@ -14,8 +14,11 @@ from mmdet.structures.bbox import autocast_box_type
 from mmdet.structures.mask import BitmapMasks
 from numpy.typing import NDArray
 
-#: OpenCV gives a border value to four channels at most.
-MAX_WARP_CHANNELS = 4
+from deeplesion.datasets.memory import empty_stack
+from deeplesion.transforms.planes import as_planes, as_stack
+
+#: OpenCV's names of mmdetection's directions.
+FLIP_CODES = {"horizontal": 1, "vertical": 0, "diagonal": -1}
 #: A box narrower than this after a transform is none, in px.
 MIN_BOX_SIDE = 1.0
 
@@ -52,22 +55,22 @@ def warp_slices(
         fill_value: What stands where nothing was.
 
     Returns:
-        A new array of the same shape.
+        A new array of the same shape, its slices whole in memory one after another.
     """
     height, width = volume.shape[:2]
-    stack = volume.reshape(height, width, -1)
-    out = np.empty_like(stack)
-    for start in range(0, stack.shape[2], MAX_WARP_CHANNELS):
-        chunk = slice(start, start + MAX_WARP_CHANNELS)
-        warped = cv2.warpAffine(
-            np.ascontiguousarray(stack[:, :, chunk]),
+    planes = as_planes(volume)
+    out = empty_stack(planes.shape, planes.dtype)
+    # Slice by slice: taking four at a time, as OpenCV can, costs more in putting them together.
+    for plane, warped in zip(planes, out, strict=True):
+        cv2.warpAffine(
+            plane,
             matrix,
             (width, height),
+            dst=warped,
             flags=cv2.INTER_LINEAR,
-            borderValue=(fill_value,) * 4,
+            borderValue=fill_value,
         )
-        out[:, :, chunk] = warped.reshape(height, width, -1)
-    return out.reshape(volume.shape)
+    return out[0] if volume.ndim == 2 else as_stack(out)
 
 
 def warp_masks(masks: NDArray[np.uint8], matrix: NDArray[np.float64]) -> NDArray[np.uint8]:
@@ -228,7 +231,13 @@ class RandomCTFlip(RandomFlip):
 
     @autocast_box_type()
     def _flip(self, results: dict) -> None:
+        planes = as_planes(results["img"])
         super()._flip(results)
+        # The same by OpenCV: numpy's view of a flipped stack is slow to copy when it is packed.
+        flipped = empty_stack(planes.shape, planes.dtype)
+        for plane, target in zip(planes, flipped, strict=True):
+            cv2.flip(plane, FLIP_CODES[results["flip_direction"]], dst=target)
+        results["img"] = as_stack(flipped) if results["img"].ndim == 3 else flipped[0]
         if results.get("gt_bboxes") is not None:
             direction = results["flip_direction"]
             left = -1.0 if direction in ("horizontal", "diagonal") else 0.0
@@ -252,13 +261,12 @@ class PadCT(Pad):
         super().__init__(pad_val={"img": float(fill_value), "masks": 0}, **kwargs)
 
     def _pad_img(self, results: dict) -> None:
-        stack = np.atleast_3d(results["img"])
         padded: dict[str, Any] = {}
         planes = []
-        for index in range(stack.shape[2]):
-            padded["img"] = np.ascontiguousarray(stack[:, :, index])
+        for plane in as_planes(results["img"]):
+            padded["img"] = plane
             super()._pad_img(padded)
             planes.append(padded["img"])
         results.update(padded)
-        results["img"] = np.stack(planes, axis=-1)
+        results["img"] = as_stack(np.stack(planes))
         results["pad_shape"] = results["img"].shape

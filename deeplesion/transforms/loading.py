@@ -25,9 +25,10 @@ class LoadCTSlices(BaseTransform):
 
     Required keys: ``image_root``, ``series``, ``key_slice``, ``slice_interval`` (mm; NaN where
     unknown); optional: ``height`` and ``width`` (px, checked), ``row`` (named in errors),
-    ``skip_bad_neighbors``.
+    ``skip_bad_neighbors``, ``packed`` (folder of a packed cache to take slices from).
 
-    Added keys: ``img`` (``(H, W, D)`` float32 in HU, top to bottom as stored), ``img_shape`` and
+    Added keys: ``img`` (``(H, W, D)`` float32 in HU, top to bottom as stored, a view of whole
+    slices one after another in memory, which ``PackDetInputs`` need not copy), ``img_shape`` and
     ``ori_shape`` (``(H, W)``), ``thickness`` (distance of the slices that the network sees, in
     mm; NaN where unknown), ``num_slices``.
 
@@ -65,6 +66,7 @@ class LoadCTSlices(BaseTransform):
         Raises:
             SliceError: If the key slice is missing, or a slice is truncated, not 16-bit, or of
                 another size than the CSV says; it names file and row.
+            PackError: If ``packed`` is incomplete, damaged, or older than the slices' files.
             ValueError: If ``legacy`` is set and the slice interval is 0.
         """
         stored, wanted, mode = results["slice_interval"], self.slice_interval, self.interpolate
@@ -79,6 +81,7 @@ class LoadCTSlices(BaseTransform):
                 size,
                 results.get("skip_bad_neighbors", False),
                 self.legacy,
+                results.get("packed"),
             )
         except SliceError as error:
             row = results.get("row")

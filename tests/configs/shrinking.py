@@ -82,7 +82,7 @@ def shrunk(cfg: Config) -> Config:
         step["num_slices"] = NUM_SLICES
     for loader in LOADERS:
         for step in cfg[loader].dataset.pipeline:
-            if step["type"] == "Resize":
+            if step["type"] == "ResizeCT":
                 step["scale"] = (SIZE, SIZE)
     if cfg.model.type == "DINO":
         cfg.model.num_queries = 20

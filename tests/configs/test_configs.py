@@ -232,7 +232,7 @@ def test_schedule_is_the_papers(leaf: str) -> None:
     assert (warm_up.start_factor, warm_up.begin, warm_up.end) == (1 / 100, 0, 500)
     assert (steps.type, steps.by_epoch, steps.gamma) == ("MultiStepLR", True, 0.1)
     assert steps.milestones == [9, 16]
-    resizes = [s for name in LOADERS for s in cfg[name].dataset.pipeline if s["type"] == "Resize"]
+    resizes = [s for name in LOADERS for s in cfg[name].dataset.pipeline if s["type"] == "ResizeCT"]
     assert [resize["scale"] for resize in resizes] == [(512, 512)] * 3
 
 

@@ -133,9 +133,9 @@ def files_read(
         seen.append(f"{path.parent.name}/{path.name}")
         return original(path, size)
 
-    original = ct.read_slice
+    original = ct.read_hu
     with monkeypatch.context() as patch:
-        patch.setattr(ct, "read_slice", spy)
+        patch.setattr(ct, "read_hu", spy)
         load(folder, case, legacy)
     return seen
 

@@ -24,14 +24,14 @@ train_pipeline = [
     dict(type="LoadLesionAnnotations", with_bbox=True, with_mask=True),
     dict(type="WindowCT", window=(-1024, 2050)),
     dict(type="RandomCTAffine", shift_limit=0.04, scale_limit=0.2, rotate_limit=15, prob=0.8),
-    dict(type="Resize", scale=(512, 512), keep_ratio=True),
+    dict(type="ResizeCT", scale=(512, 512), keep_ratio=True),
     dict(type="RandomCTFlip", prob=0.5),
     dict(type="PackDetInputs", meta_keys=meta_keys),
 ]
 test_pipeline = [
     dict(type="LoadCTSlices", num_slices=3, slice_interval=2.0),
     dict(type="WindowCT", window=(-1024, 2050)),
-    dict(type="Resize", scale=(512, 512), keep_ratio=True),
+    dict(type="ResizeCT", scale=(512, 512), keep_ratio=True),
     dict(type="PackDetInputs", meta_keys=meta_keys),
 ]
 

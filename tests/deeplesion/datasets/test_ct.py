@@ -17,6 +17,7 @@ from deeplesion.datasets.ct import (
     SliceError,
     interpolation_weights,
     load_volume,
+    read_hu,
     read_slice,
     resample_positions,
     thickness_after,
@@ -109,7 +110,7 @@ def stack(tmp_path: Path, key: int, offsets: list[float]) -> list[float]:
     volume = load_volume(tmp_path / "Images_png", SERIES, key, np.array(offsets, float))
     assert volume.shape == (64, 48, len(offsets))
     assert volume.dtype == np.float32
-    assert volume.flags.c_contiguous
+    assert volume.transpose(2, 0, 1).flags.c_contiguous
     assert (volume == volume[:1, :1]).all()
     return volume[0, 0].tolist()
 
@@ -159,9 +160,9 @@ def test_each_slice_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     def spy(path: Path, size: Any = None) -> Any:
         read.append(path.name)
-        return read_slice(path, size)
+        return read_hu(path, size)
 
-    monkeypatch.setattr(ct, "read_slice", spy)
+    monkeypatch.setattr(ct, "read_hu", spy)
     stack(tmp_path, 10, [-1.5, -1.2, -0.5, 0, 0.5, 1, 1.5])
     assert sorted(read) == ["008.png", "009.png", "010.png", "011.png", "012.png"]
 

@@ -20,6 +20,8 @@ from deeplesion.datasets.deeplesion import DeepLesionDataset
 from deeplesion.datasets.dl_info import DLInfoError
 from deeplesion.datasets.info_files import write_infos
 from deeplesion.datasets.lesion_record import DataError
+from deeplesion.datasets.packed import PackError
+from deeplesion.datasets.packing import pack_data_root
 from deeplesion.transforms.loading import LoadCTSlices
 from tests.deeplesion.datasets.helpers import csv_row, row_of, write_csv, write_series
 
@@ -357,3 +359,50 @@ def test_real_slices(shared_data: Path) -> None:
         seen.add((sample["slice_interval"], sample["thickness"]))
     assert seen == {(1.0, 2.0), (2.0, 2.0), (5.0, 5.0)} & seen
     assert len(seen) >= 2
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_packed_samples_are_those_of_the_files_in_workers(root: Path, context: str) -> None:
+    pack_data_root(root, root / "packed")
+    files, packed = dataset(root), dataset(root, packed="packed")
+    loader = DataLoader(packed, num_workers=2, collate_fn=list, multiprocessing_context=context)
+    samples = [sample for batch in loader for sample in batch]
+    assert len(samples) == len(files) == 4
+    for index, sample in enumerate(samples):
+        wanted = files[index]
+        assert np.array_equal(sample.pop("img"), wanted.pop("img"))
+        assert sample.pop("packed") == str(root / "packed")
+        assert sample == wanted
+
+
+def test_packed_needs_no_files(root: Path, tmp_path: Path) -> None:
+    pack_data_root(root, root / "packed")
+    wanted = dataset(root)[1]["img"]
+    (root / "Images_png").rename(tmp_path / "elsewhere")
+    data = dataset(root, packed=str(root / "packed"))
+    assert np.array_equal(data[1]["img"], wanted)
+    assert data.get_data_info(1)["img_path"].endswith("Images_png/000002_01_01/005.png")
+    data.dump(root / "infos.json")
+    assert "packed" not in (root / "infos.json").read_text()
+
+
+def test_a_cache_that_is_not_of_these_data(root: Path) -> None:
+    with pytest.raises(PackError, match=r"packed cache .*packed is not there: make it by"):
+        dataset(root, packed="packed")
+    pack_data_root(root, root / "packed")
+    (root / "packed" / f"{SERIES[1]}.ctpack").unlink()
+    with pytest.raises(PackError, match="lacks 1 series of the data set, such as 000002_01_01"):
+        dataset(root, packed="packed")
+    assert len(dataset(root, packed="packed", split="val")) == 1
+
+
+@pytest.mark.parametrize("test_mode", [True, False])
+def test_packed_and_skip(root: Path, test_mode: bool) -> None:
+    key_slice(root, 1).write_bytes(b"no png")
+    pack_data_root(root, root / "packed", on_error="skip")
+    arguments = {"packed": "packed", "test_mode": test_mode}
+    data = dataset(root, on_error="skip", **arguments)
+    assert len(data) == 3
+    assert data.skipped["key slices"] == 1
+    with pytest.raises(SliceError, match=r"slice 5 is missing in .*000002_01_01\.ctpack"):
+        [dataset(root, **arguments)[index] for index in range(4)]

@@ -26,6 +26,8 @@ from deeplesion.transforms.geometric import (
     warp_masks,
     warp_slices,
 )
+from deeplesion.transforms.planes import as_stack
+from deeplesion.transforms.resizing import ResizeCT
 
 FILL = -50.0
 
@@ -251,3 +253,25 @@ def test_repr() -> None:
         "RandomCTAffine(shift_limit=0.04, scale_limit=0.2, rotate_limit=15.0, prob=0.8, "
         "fill_value=-50.0, min_visible=0.1)"
     )
+
+
+def noisy(depth: int) -> dict:
+    data = sample(depth, [[4, 10, 15, 19], [50, 30, 60, 40]])
+    noise = np.random.default_rng(0).normal(size=(depth, 80, 100)).astype(np.float32)
+    return data | {"img": as_stack(noise)}
+
+
+def test_slices_stay_whole_in_memory() -> None:
+    data = noisy(7)
+    for transform in (RandomCTAffine(prob=1.0), ResizeCT(scale=(50, 40)), RandomCTFlip(prob=1.0),
+                      PadCT(size_divisor=32)):  # fmt: skip
+        data = transform(data)
+        assert data["img"].transpose(2, 0, 1).flags.c_contiguous, transform
+
+
+def test_a_stack_that_others_hold_is_not_flipped_with_ours() -> None:
+    data = noisy(3)
+    before = data["img"].copy()
+    flipped = RandomCTFlip(prob=1.0)(dict(data))["img"]
+    assert np.array_equal(flipped, before[:, ::-1])
+    assert np.array_equal(data["img"], before)

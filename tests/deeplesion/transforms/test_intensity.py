@@ -32,6 +32,17 @@ def test_transform_is_the_function() -> None:
     assert repr(WindowCT()) == "WindowCT(window=(-1024.0, 2050.0), scale=255.0, offset=-50.0)"
 
 
+def test_in_place_where_that_can_be() -> None:
+    hu = np.full((5, 4, 7), 50.0, np.float32)
+    assert WindowCT()({"img": hu})["img"] is hu
+    for other in (hu.astype(np.float64), np.broadcast_to(hu[:1], hu.shape), hu.astype(np.int16)):
+        before = other.copy()
+        out = WindowCT()({"img": other})["img"]
+        assert out.dtype == np.float32
+        assert np.array_equal(out, apply_window(before, (-1024, 2050), 255, -50))
+        assert np.array_equal(other, before)
+
+
 @pytest.mark.parametrize("window", [(5, 5), (275, -175), (float("nan"), 1)])
 def test_bad_window(window: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match=r"window must be \(lower, upper\) in HU, lower first"):

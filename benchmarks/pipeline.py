@@ -1,0 +1,300 @@
+"""What a training sample costs, from PNG and from the packed cache, against the textbook way.
+
+The pipeline is that of `configs/_base_/datasets/deeplesion_7x2mm.py`, on 16-bit PNG of 512 x 512
+px: the phantom data set that this script makes, or --data-root. The textbook way is written out in
+`benchmarks/baseline/data.py`; that both give the same samples is checked first. Figures are CPU
+time of one process on one thread, the ways taking turns sample by sample, as medians over rounds of
+the ratio, with quartiles; files are in the page cache. Masks are made by one process and by two, in
+turns, in wall time: only where both cores are free do two take half as long.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from tqdm import tqdm
+
+import deeplesion  # noqa: F401
+from deeplesion.datasets.deeplesion import DeepLesionDataset
+from deeplesion.datasets.packing import pack_data_root
+from deeplesion.datasets.synthetic.generate import SyntheticConfig, make_synthetic
+from deeplesion.io import atomic_write, write_json
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # a script finds its own folder only
+
+from benchmarks.baseline import data as textbook  # noqa: E402
+from benchmarks.figures import Figure  # noqa: E402
+from benchmarks.starting import (  # noqa: E402
+    construct_apart,
+    cpu_seconds,
+    masks_per_second,
+    write_full_info,
+)
+
+CONFIG = ROOT / "configs/_base_/datasets/deeplesion_7x2mm.py"
+NUM_SLICES, SIDE = 7, 512
+TOLERANCE = 1e-3  # of 255 gray values
+TEXTBOOK, PNG, PACKED = "textbook", "png", "packed"
+WAYS = (PNG, PACKED)
+BARS = {"load_png": 1.7, "load_packed": 10.0, "sample_png": 2.0, "sample_packed": 4.0}
+Way = Callable[[int], Any]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is measured.
+
+    Attributes:
+        data_root: Data set with masks; None makes a phantom.
+        size: Of the phantom's slices, in px.
+        samples: Samples a round.
+        rounds: Of everything.
+        mask_items: Key slices a round that masks are made for.
+        rows: Of the annotation file that a data set is constructed from.
+    """
+
+    data_root: Path | None = None
+    size: int = SIDE
+    samples: int = 6
+    rounds: int = 9
+    mask_items: int = 60
+    rows: int = 32_735
+
+
+def figures(settings: Settings | None = None) -> list[Figure]:
+    """Measure everything.
+
+    Raises:
+        RuntimeError: If the library and the textbook way give different samples.
+    """
+    settings = settings or Settings()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    scope = DefaultScope.overwrite_default_scope("mmdet")
+    with tempfile.TemporaryDirectory() as folder, scope:
+        root = settings.data_root or make_phantom(Path(folder, "data"), settings.size)
+        pack = Path(folder, "packed")
+        packed = pack_data_root(root, pack)
+        ways = dict(zip(("load", "sample"), make_ways(root, pack), strict=True))
+        count = min(settings.samples, len(dataset(root, None)))
+        check_same(ways["sample"], count)
+        found = [
+            figure
+            for part, of_part in ways.items()
+            for figure in compare(part, measure(of_part, count, settings.rounds))
+        ]
+        size = Figure(
+            "packed_size", "size of the packed cache", "MB", packed.packed_bytes / 1e6,
+            packed.png_bytes / 1e6, "PNG", "share", 1.0,
+        )  # fmt: skip
+        return [
+            *found,
+            size,
+            *mask_figures(root, settings),
+            *starting(root, Path(folder), settings),
+        ]
+
+
+def make_phantom(root: Path, size: int) -> Path:
+    """A phantom data set of three patients, one of each slice interval."""
+    make_synthetic(root, SyntheticConfig(patients=3, size=size))
+    for path in root.glob("masks_true_*.json"):
+        path.rename(root / path.name.replace("true_", ""))
+    return root
+
+
+def dataset(root: Path, packed: Path | None) -> DeepLesionDataset:
+    """The data set with the training pipeline of the config."""
+    pipeline = copy.deepcopy(Config.fromfile(CONFIG).train_pipeline)
+    return DeepLesionDataset(
+        data_root=str(root),
+        mask_file="masks_{split}.json",
+        pipeline=pipeline,
+        packed=None if packed is None else str(packed),
+    )
+
+
+def make_ways(root: Path, packed: Path) -> tuple[dict[str, Way], dict[str, Way]]:
+    """Ways to load and window a stack, and to a whole training sample, by name."""
+    plain = dataset(root, None)
+    infos = [plain.get_data_info(index) for index in range(len(plain))]
+    load: dict[str, Way] = {
+        TEXTBOOK: lambda i: textbook.window(textbook.load_stack(infos[i], NUM_SLICES))
+    }
+    whole: dict[str, Way] = {
+        TEXTBOOK: lambda i: textbook.training_sample(infos[i], NUM_SLICES, SIDE)
+    }
+    for name in WAYS:
+        data = dataset(root, packed if name == PACKED else None)
+        whole[name] = data.__getitem__
+        load[name] = _loader(data)
+    return load, whole
+
+
+def _loader(data: DeepLesionDataset) -> Way:
+    steps = {type(step).__name__: step for step in data.pipeline.transforms}
+    infos = [data.get_data_info(index) for index in range(len(data))]
+    return lambda i: steps["WindowCT"](steps["LoadCTSlices"](dict(infos[i])))
+
+
+def check_same(ways: Mapping[str, Way], count: int) -> None:
+    """See that all ways give the same samples from the same random numbers.
+
+    Raises:
+        RuntimeError: If they do not.
+    """
+    for index in range(count):
+        np.random.seed(index)
+        wanted = ways[TEXTBOOK](index)
+        for name in WAYS:
+            np.random.seed(index)
+            packed = ways[name](index)
+            target = packed["data_samples"].gt_instances
+            if not (
+                torch.allclose(packed["inputs"], wanted.inputs, rtol=0, atol=TOLERANCE)
+                and torch.allclose(target.bboxes.tensor, wanted.boxes, rtol=0, atol=TOLERANCE)
+                and np.array_equal(target.masks.masks, wanted.masks)
+            ):
+                raise RuntimeError(f"{name} and {TEXTBOOK} give different samples of {index}")
+
+
+def measure(ways: Mapping[str, Way], count: int, rounds: int) -> dict[str, list[float]]:
+    """CPU seconds a sample, round by round; the first round, which warms up, is left out."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    order = list(ways)
+    for number in tqdm(range(rounds + 1), desc="samples", file=sys.stderr):
+        spent = dict.fromkeys(ways, 0.0)
+        for index in range(count):
+            order = order[1:] + order[:1]
+            for name in order:
+                np.random.seed(number * count + index)
+                start = time.process_time()
+                ways[name](index)
+                spent[name] += time.process_time() - start
+        if number:
+            for name, seconds in spent.items():
+                times[name].append(seconds / count)
+    return times
+
+
+def compare(part: str, times: Mapping[str, Sequence[float]]) -> list[Figure]:
+    """Figures of one part, `load` or `sample`."""
+    what = {"load": "load and window 7 x 512 x 512", "sample": "a whole training sample"}
+    names = {PNG: "from PNG", PACKED: "from the packed cache"}
+    return [
+        _speedup(f"{part}_{name}", f"{what[part]}, {names[name]}", times[name], times[TEXTBOOK])
+        for name in WAYS
+    ]
+
+
+def _speedup(key: str, what: str, ours: Sequence[float], reference: Sequence[float]) -> Figure:
+    low, high = np.percentile(np.divide(reference, ours), [25, 75])
+    return Figure(
+        key, what, "s", float(np.median(ours)), float(np.median(reference)), TEXTBOOK, "speedup",
+        BARS[key], (float(low), float(high)), "CPU time",
+    )  # fmt: skip
+
+
+def mask_figures(root: Path, settings: Settings) -> list[Figure]:
+    """How much faster two workers make masks than one."""
+    seconds: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(max(3, settings.rounds // 3)):
+        for workers, times in seconds.items():
+            times.append(1 / masks_per_second(root, workers, settings.mask_items))
+    low, high = np.percentile(np.divide(seconds[1], seconds[2]), [25, 75])
+    one, two = (float(np.median(times)) for times in seconds.values())
+    return [
+        Figure(
+            "masks_two_workers", "masks of a key slice, two workers", "s", two, one, "one worker",
+            "speedup", 1.8, (float(low), float(high)), "wall time, once they have started",
+        )
+    ]  # fmt: skip
+
+
+def starting(root: Path, folder: Path, settings: Settings) -> list[Figure]:
+    """Construction of the data set, and imports, warm."""
+    write_full_info(root / "DL_info.csv", folder / "full", settings.rows)
+    built = [construct_apart(folder / "full") for _ in range(3)]
+    seconds, megabytes = (min(run[key] for run in built) for key in ("seconds", "megabytes"))
+    rows = f"{settings.rows} rows"
+    commands = {
+        "import_deeplesion": ("import of deeplesion", ["-c", "import deeplesion"]),
+        "train_help": ("tools/train.py --help", [str(ROOT / "tools/train.py"), "--help"]),
+    }
+    found = [
+        Figure("construction", f"data set of {rows}", "s", seconds, None, "", "limit", 2.0),
+        Figure("construction_mb", f"data set of {rows}", "MB", megabytes, None, "", "limit", 150.0),
+    ]
+    for key, (what, command) in commands.items():
+        spent = min(cpu_seconds([sys.executable, *command]) for _ in range(3))
+        found.append(Figure(key, what, "s", spent, None, "", "limit", 3.0, note="CPU time, warm"))
+    return found
+
+
+def markdown(found: Sequence[Figure]) -> str:
+    """The figures as a table."""
+    lines = ["| what | ours | against | value | bar |", "|---|---|---|---|---|"]
+    for f in found:
+        spread = "" if f.spread is None else f" ({f.spread[0]:.2f}-{f.spread[1]:.2f})"
+        reference = "" if f.reference is None else f"{f.against}: {f.reference:.4g} {f.unit}"
+        sign = ">=" if f.kind == "speedup" else "<="
+        verdict = "" if f.bar is None else f"{sign} {f.bar:g}: {'holds' if f.holds else 'MISSED'}"
+        value = f"{f.value:.2f}{' x' if f.kind == 'speedup' else ''}{spread}"
+        lines.append(f"| {f.what} | {f.ours:.4g} {f.unit} | {reference} | {value} | {verdict} |")
+    return "\n".join(lines) + "\n"
+
+
+def parse_args(argv: list[str] | None = None) -> tuple[Settings, Path]:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="example: python benchmarks/pipeline.py --out work_dirs/pipeline",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--out", type=Path, default=Path("work_dirs/pipeline"), help="folder of the tables")
+    add("--data-root", type=Path, help="a data set with masks_{split}.json; else a phantom")
+    for name, default in asdict(Settings()).items():
+        if isinstance(default, int):
+            add(f"--{name.replace('_', '-')}", type=int, default=default)
+    args = vars(parser.parse_args(argv))
+    for name, value in args.items():
+        if isinstance(value, int) and value < 1:
+            parser.error(f"--{name.replace('_', '-')} must be >= 1, got {value}")
+    out: Path = args.pop("out")
+    return Settings(**args), out
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the benchmark; returns the exit code."""
+    settings, out = parse_args(argv)
+    found = figures(settings)
+    text = markdown(found)
+    machine = {"machine": platform.platform(), "cores": os.cpu_count(), "opencv": cv2.__version__}
+    rows = [{**asdict(figure), "value": figure.value, "holds": figure.holds} for figure in found]
+    content = {"machine": machine, "settings": asdict(settings), "figures": rows}
+    write_json(out / "pipeline.json", content, indent=2)
+    with atomic_write(out / "pipeline.md") as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,115 @@
+"""What starting costs: imports, the data set's construction, and work dealt to two processes.
+
+Run as a script with a data root it measures the construction of the data set, in this process.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from functools import partial
+from itertools import islice, product
+from pathlib import Path
+
+from deeplesion.datasets.dl_info import (
+    COLUMNS,
+    INFO_FILE,
+    find_image_root,
+    group_by_key_slice,
+    read_dl_info,
+)
+from deeplesion.datasets.mask_files import mask_key_slice
+from deeplesion.datasets.workers import process_map
+
+ROOT = Path(__file__).resolve().parents[1]
+FULL_ROWS = 32_735
+KEYS_PER_SERIES = 90
+KIB = 1024
+MEGABYTE = 1e6
+
+
+def write_full_info(template: Path, root: Path, rows: int = FULL_ROWS) -> None:
+    """Write an annotation file as long as DeepLesion's, and a folder for its slices.
+
+    Args:
+        template: A ``DL_info.csv`` whose rows are repeated, each as a key slice of its own.
+        root: Folder of the data set to write.
+        rows: How many.
+    """
+    with template.open(newline="") as stream:
+        given = list(csv.DictReader(stream))
+    keys = product(range(1, rows + 1), range(10, 10 + KEYS_PER_SERIES))
+    (root / "Images_png" / "000001_01_01").mkdir(parents=True, exist_ok=True)
+    with (root / INFO_FILE).open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, COLUMNS)
+        writer.writeheader()
+        for number, (patient, key) in enumerate(islice(keys, rows)):
+            names = {
+                "File_name": f"{patient:06d}_01_01_{key:03d}.png",
+                "Patient_index": patient,
+                "Key_slice_index": key,
+                "Possibly_noisy": 0,
+            }
+            writer.writerow(given[number % len(given)] | names)
+
+
+def construct(root: Path) -> dict[str, float]:
+    """Seconds of CPU time and megabytes of memory that the data set's construction takes here."""
+    from deeplesion.datasets.deeplesion import DeepLesionDataset
+
+    before, start = _peak(), time.process_time()
+    data = DeepLesionDataset(data_root=str(root), pipeline=[])
+    seconds = time.process_time() - start
+    return {"seconds": seconds, "megabytes": (_peak() - before) / MEGABYTE, "samples": len(data)}
+
+
+def construct_apart(root: Path) -> dict[str, float]:
+    """:func:`construct` in a process of its own."""
+    command = [sys.executable, str(Path(__file__)), str(root)]
+    result = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def cpu_seconds(command: list[str]) -> float:
+    """CPU time of a command, in a process of its own; waiting for others does not count."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def masks_per_second(root: Path, workers: int, items: int) -> float:
+    """Key slices a second for which masks are made, once the workers have started.
+
+    Args:
+        root: Folder of the data set; its key slices are repeated.
+        workers: Number of processes.
+        items: How many key slices to work on.
+    """
+    groups = group_by_key_slice(read_dl_info(root / INFO_FILE))
+    work = partial(
+        mask_key_slice, image_root=find_image_root(root), seed=0, on_error="raise", legacy=False
+    )
+    repeated = (groups[number % len(groups)] for number in range(items))
+    with process_map(work, repeated, workers, ordered=False) as finished:
+        # The first ones tell that every worker is at work.
+        for _ in islice(finished, workers):
+            pass
+        start = time.perf_counter()
+        count = sum(1 for _ in finished)
+    return count / (time.perf_counter() - start)
+
+
+def _peak() -> float:
+    """Peak of the resident set, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    print(json.dumps(construct(Path(sys.argv[1]))))
