@@ -6,13 +6,6 @@ import argparse
 from pathlib import Path
 
 from mmengine.config import DictAction
-from mmengine.dist import is_main_process
-
-import deeplesion  # noqa: F401  (registers everything)
-from deeplesion.engine import config, distributed
-from deeplesion.engine.cli import run_tool
-from deeplesion.engine.evaluation_report import report_sources, write_test_report
-from deeplesion.engine.runner import CTRunner
 
 EXAMPLE = """example:
   CONFIG=configs/alignshift/mask-rcnn_alignshift-densenet121_3x2mm_20e_deeplesion.py
@@ -55,6 +48,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def test(args: argparse.Namespace) -> None:
     """Evaluate as the arguments say."""
+    from mmengine.dist import is_main_process
+
+    from deeplesion.engine import config, distributed
+    from deeplesion.engine.evaluation_report import report_sources, write_test_report
+    from deeplesion.engine.runner import CTRunner
+
     cfg = config.load_config(args.config, args.cfg_options, args.data_root)
     if args.split is not None:
         config.set_test_split(cfg, args.split)
@@ -81,6 +80,9 @@ def test(args: argparse.Namespace) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run the tool; returns the exit code."""
     args = parse_args(argv)
+    # Registers everything, which takes seconds: not before the command line is known to be right.
+    from deeplesion.engine.cli import run_tool
+
     return run_tool(lambda: test(args))
 
 

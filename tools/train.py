@@ -6,11 +6,6 @@ import argparse
 
 from mmengine.config import DictAction
 
-import deeplesion  # noqa: F401  (registers everything)
-from deeplesion.engine import config, distributed
-from deeplesion.engine.cli import run_tool
-from deeplesion.engine.runner import CTRunner
-
 EXAMPLE = """example:
   CONFIG=configs/alignshift/mask-rcnn_alignshift-densenet121_3x2mm_20e_deeplesion.py
   python tools/train.py $CONFIG --data-root data/deeplesion --amp
@@ -45,6 +40,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def train(args: argparse.Namespace) -> None:
     """Train as the arguments say."""
+    from deeplesion.engine import config, distributed
+    from deeplesion.engine.runner import CTRunner
+
     cfg = config.load_config(args.config, args.cfg_options, args.data_root)
     config.set_work_dir(cfg, args.config, args.work_dir)
     config.check_data_root(cfg, ("train_dataloader", "val_dataloader"))
@@ -65,6 +63,9 @@ def train(args: argparse.Namespace) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run the tool; returns the exit code."""
     args = parse_args(argv)
+    # Registers everything, which takes seconds: not before the command line is known to be right.
+    from deeplesion.engine.cli import run_tool
+
     return run_tool(lambda: train(args))
 
 

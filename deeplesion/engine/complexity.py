@@ -102,7 +102,7 @@ def input_size(
     if num_slices is None:
         num_slices = found.get("LoadCTSlices", {}).get("num_slices")
     if size is None:
-        scale = found.get("Resize", {}).get("scale")
+        scale = (found.get("ResizeCT") or found.get("Resize", {})).get("scale")
         # mmdetection's scales are (width, height), or one number.
         size = scale[::-1] if isinstance(scale, Sequence) else (scale, scale) if scale else None
     if num_slices is None or size is None:
