@@ -39,7 +39,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # a script finds its own folder only
 
 from benchmarks.baseline import data as textbook  # noqa: E402
-from benchmarks.figures import Figure  # noqa: E402
+from benchmarks.figures import Figure, markdown, of_rounds  # noqa: E402
 from benchmarks.starting import (  # noqa: E402
     construct_apart,
     cpu_seconds,
@@ -197,18 +197,14 @@ def compare(part: str, times: Mapping[str, Sequence[float]]) -> list[Figure]:
     """Figures of one part, `load` or `sample`."""
     what = {"load": "load and window 7 x 512 x 512", "sample": "a whole training sample"}
     names = {PNG: "from PNG", PACKED: "from the packed cache"}
-    return [
-        _speedup(f"{part}_{name}", f"{what[part]}, {names[name]}", times[name], times[TEXTBOOK])
-        for name in WAYS
-    ]
-
-
-def _speedup(key: str, what: str, ours: Sequence[float], reference: Sequence[float]) -> Figure:
-    low, high = np.percentile(np.divide(reference, ours), [25, 75])
-    return Figure(
-        key, what, "s", float(np.median(ours)), float(np.median(reference)), TEXTBOOK, "speedup",
-        BARS[key], (float(low), float(high)), "CPU time",
-    )  # fmt: skip
+    found = []
+    for name in WAYS:
+        key, ours = f"{part}_{name}", times[name]
+        text = f"{what[part]}, {names[name]}"
+        found.append(
+            of_rounds(key, text, ours, times[TEXTBOOK], TEXTBOOK, "speedup", BARS[key], "CPU time")
+        )
+    return found
 
 
 def mask_figures(root: Path, settings: Settings) -> list[Figure]:
@@ -217,12 +213,10 @@ def mask_figures(root: Path, settings: Settings) -> list[Figure]:
     for _ in range(max(3, settings.rounds // 3)):
         for workers, times in seconds.items():
             times.append(1 / masks_per_second(root, workers, settings.mask_items))
-    low, high = np.percentile(np.divide(seconds[1], seconds[2]), [25, 75])
-    one, two = (float(np.median(times)) for times in seconds.values())
     return [
-        Figure(
-            "masks_two_workers", "masks of a key slice, two workers", "s", two, one, "one worker",
-            "speedup", 1.8, (float(low), float(high)), "wall time, once they have started",
+        of_rounds(
+            "masks_two_workers", "masks of a key slice, two workers", seconds[2], seconds[1],
+            "one worker", "speedup", 1.8, "wall time, once they have started",
         )
     ]  # fmt: skip
 
@@ -245,19 +239,6 @@ def starting(root: Path, folder: Path, settings: Settings) -> list[Figure]:
         spent = min(cpu_seconds([sys.executable, *command]) for _ in range(3))
         found.append(Figure(key, what, "s", spent, None, "", "limit", 3.0, note="CPU time, warm"))
     return found
-
-
-def markdown(found: Sequence[Figure]) -> str:
-    """The figures as a table."""
-    lines = ["| what | ours | against | value | bar |", "|---|---|---|---|---|"]
-    for f in found:
-        spread = "" if f.spread is None else f" ({f.spread[0]:.2f}-{f.spread[1]:.2f})"
-        reference = "" if f.reference is None else f"{f.against}: {f.reference:.4g} {f.unit}"
-        sign = ">=" if f.kind == "speedup" else "<="
-        verdict = "" if f.bar is None else f"{sign} {f.bar:g}: {'holds' if f.holds else 'MISSED'}"
-        value = f"{f.value:.2f}{' x' if f.kind == 'speedup' else ''}{spread}"
-        lines.append(f"| {f.what} | {f.ours:.4g} {f.unit} | {reference} | {value} | {verdict} |")
-    return "\n".join(lines) + "\n"
 
 
 def parse_args(argv: list[str] | None = None) -> tuple[Settings, Path]:
@@ -287,7 +268,7 @@ def main(argv: list[str] | None = None) -> int:
     found = figures(settings)
     text = markdown(found)
     machine = {"machine": platform.platform(), "cores": os.cpu_count(), "opencv": cv2.__version__}
-    rows = [{**asdict(figure), "value": figure.value, "holds": figure.holds} for figure in found]
+    rows = [figure.record() for figure in found]
     content = {"machine": machine, "settings": asdict(settings), "figures": rows}
     write_json(out / "pipeline.json", content, indent=2)
     with atomic_write(out / "pipeline.md") as temporary:

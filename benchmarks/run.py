@@ -58,8 +58,8 @@ def _froc(args: argparse.Namespace) -> list[Figure]:
     steps = {"ours": lambda: froc.ours(*given), "textbook": lambda: froc.textbook(*given)}
     times = take_turns(steps, args.rounds, "froc")
     what = f"FROC of {args.froc_images} images, {froc.BOXES_PER_IMAGE} boxes each"
-    rest = (times["ours"], times["textbook"], "textbook", "speedup", froc.BAR_SPEEDUP)
-    return [of_rounds("froc", what, *rest)]
+    ours, loop = times["ours"], times["textbook"]
+    return [of_rounds("froc", what, ours, loop, "textbook", "speedup", froc.BAR_SPEEDUP)]
 
 
 PARTS: dict[str, Part] = {"network": _network, "pipeline": _pipeline, "froc": _froc}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.figures import Figure, Kind
+from benchmarks.figures import Figure, Kind, markdown, of_rounds
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,31 @@ def test_a_ratio_needs_something_to_compare_with() -> None:
 def test_kinds_are_checked() -> None:
     with pytest.raises(ValueError, match=r"kind must be one of .*'speedup'.*, got 'ratio'"):
         Figure("sample", "what", "s", 1.0, 2.0, "textbook", "ratio")  # type: ignore[arg-type]
+
+
+def test_rounds_are_compared_one_by_one() -> None:
+    """A round in which all were slow counts like any other."""
+    figure = of_rounds("a", "work", [1.0, 10.0, 2.0], [3.0, 20.0, 8.0], "textbook", "speedup", 2.5)
+    assert figure.value == pytest.approx(3.0)
+    assert figure.spread == pytest.approx((2.5, 3.5))
+    assert figure.reference == 8.0
+    assert figure.holds
+    assert of_rounds("a", "", [1.0, 3.0], [2.0, 3.0], "2D", "share").value == pytest.approx(0.75)
+
+
+def test_the_table() -> None:
+    found = [
+        Figure("a", "loading", "s", 0.01, 0.05, "textbook", "speedup", 4.0, (4.5, 5.5), "one core"),
+        Figure("b", "import", "s", 4.0, None, "", "limit", 3.0),
+        Figure("c", "size", "MB", 3.0, 4.0, "PNG", "share"),
+    ]
+    assert markdown(found).splitlines()[2:] == [
+        "| loading (one core) | 0.01 s | textbook: 0.05 s | 5.00 (4.50-5.50) | >= 4 | holds |",
+        "| import | 4 s |  |  | <= 3 | **missed** |",
+        "| size | 3 MB | PNG: 4 MB | 0.75 |  |  |",
+    ]
+
+
+def test_a_record_has_the_verdict() -> None:
+    record = Figure("b", "import", "s", 4.0, None, "", "limit", 3.0).record()
+    assert (record["value"], record["holds"], record["key"]) == (4.0, False, "b")

@@ -83,17 +83,6 @@ def test_a_full_annotation_file(tmp_path: Path) -> None:
     assert built["seconds"] > 0
 
 
-def test_the_table() -> None:
-    found = [
-        Figure("a", "loading", "s", 0.01, 0.05, "textbook", "speedup", 4.0, (4.5, 5.5)),
-        Figure("b", "import", "s", 4.0, None, "", "limit", 3.0),
-    ]
-    assert pipeline.markdown(found).splitlines()[2:] == [
-        "| loading | 0.01 s | textbook: 0.05 s | 5.00 x (4.50-5.50) | >= 4: holds |",
-        "| import | 4 s |  | 4.00 | <= 3: MISSED |",
-    ]
-
-
 def test_main_writes_both_tables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
