@@ -1,0 +1,125 @@
+"""A DICOM series as a scan."""
+
+from __future__ import annotations
+
+import warnings as python_warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deeplesion.scans import checks
+from deeplesion.scans.dicom_headers import Headers, read_headers
+from deeplesion.scans.dicom_pixels import is_whole, read_hu, same_pixels
+from deeplesion.scans.dicom_series import choose_series, find_series
+from deeplesion.scans.dicom_stack import Stack, build_stack
+from deeplesion.scans.errors import ScanError
+from deeplesion.scans.orientation import Turn
+from deeplesion.scans.scan import Scan
+
+#: What tells who the patient is, when and where: with dates and UIDs, others can look it up.
+IDENTIFYING = (
+    *("PatientName", "PatientID", "IssuerOfPatientID", "OtherPatientIDs", "PatientBirthDate"),
+    *("PatientBirthTime", "PatientSex", "PatientAge", "PatientAddress", "PatientMotherBirthName"),
+    *("PatientTelephoneNumbers", "PatientComments", "EthnicGroup", "Occupation"),
+    *("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "StudyID"),
+    *("AccessionNumber", "StudyDate", "StudyTime", "SeriesDate", "SeriesTime"),
+    *("AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime", "ContentDate", "ContentTime"),
+    *("StudyDescription", "SeriesDescription", "ProtocolName", "SeriesNumber"),
+    *("InstitutionName", "InstitutionAddress", "InstitutionalDepartmentName", "StationName"),
+    *("ReferringPhysicianName", "PerformingPhysicianName", "PhysiciansOfRecord"),
+    *("NameOfPhysiciansReadingStudy", "OperatorsName", "DeviceSerialNumber"),
+)
+
+
+def read_dicom(
+    files: Sequence[Path], name: str, series: str | int | None = None, check_hu: bool = True
+) -> Scan:
+    """Read one series.
+
+    Args:
+        files: Of this series and others, in any order; what is not DICOM is skipped.
+        name: Of the scan; the series number is added where there are several CT series.
+        series: Which one, as :func:`deeplesion.scans.dicom_series.choose_series` takes it.
+        check_hu: Whether to refuse what does not look like a CT in HU.
+
+    Raises:
+        ScanError: A file is damaged, there is no such series, or it is not an axial CT of regular
+            slices.
+    """
+    headers = read_headers(files)
+    if headers.damaged:
+        raise ScanError(next(iter(headers.damaged.values())))
+    found = find_series(headers)
+    chosen, warnings = choose_series(found, series)
+    with python_warnings.catch_warnings():
+        # pydicom warns of values that break the standard but do no harm.
+        python_warnings.simplefilter("ignore")
+        stack = build_stack(chosen.slices, same_pixels)
+        hu, turn, doubtful = _read_stack(stack)
+        identity = _identity(stack.slices[0].path)
+    if doubtful:
+        warnings.append(
+            "PixelPaddingValue is a value that tissue has, too, and was not taken for padding"
+        )
+    hu = checks.to_int16(hu)
+    if check_hu:
+        checks.check_hu(hu)
+    several = sum(item.info.kind == "CT" for item in found) > 1
+    nearest = _nearest(stack)
+    if turn.flips[2]:
+        nearest = nearest[::-1]
+    paths = tuple(stack.slices[place].path for place in nearest)
+    return Scan(
+        name=f"{name}_series{chosen.info.number}" if several else name,
+        format="DICOM",
+        hu=hu,
+        geometry=turn.geometry(stack.geometry),
+        stored=stack.geometry,
+        thickness=stack.slices[0].thickness if stack.slices[0].thickness > 0 else float("nan"),
+        files=paths if len(set(paths)) > 1 else paths[:1],
+        identity=identity,
+        warnings=(*_of_strangers(headers), *warnings, *stack.warnings),
+    )
+
+
+def _read_stack(stack: Stack) -> tuple[NDArray[Any], Turn, bool]:
+    """HU turned to ``(D, H, W)``, how they were turned, and whether padding was doubtful."""
+    turn = Turn.of(stack.geometry)
+    dtype = np.int16 if all(is_whole(item) for item in stack.slices) else np.float32
+    hu = np.empty(turn.geometry(stack.geometry).size[::-1], dtype)
+    # Slices are decoded to where they belong in the turned array: there is no second one.
+    planes = turn.undo(hu)
+    doubtful = False
+    for item, place in zip(stack.slices, stack.index, strict=True):
+        doubtful |= read_hu(item, planes[place])
+    for below, above in zip(stack.index[:-1], stack.index[1:], strict=True):
+        for place in range(below + 1, above):
+            weight = np.float32((place - below) / (above - below))
+            filled = planes[below] * (1 - weight) + planes[above] * weight
+            planes[place] = np.rint(filled) if dtype is np.int16 else filled
+    return hu, turn, doubtful
+
+
+def _nearest(stack: Stack) -> NDArray[np.int64]:
+    """For each place of the grid the nearest slice that is there."""
+    places = np.arange(stack.geometry.size[2])
+    return np.abs(places[:, None] - stack.index).argmin(axis=1)
+
+
+def _identity(path: Path) -> dict[str, str]:
+    import pydicom
+
+    dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+    values = {keyword: str(dataset.get(keyword) or "").strip() for keyword in IDENTIFYING}
+    return {keyword: value for keyword, value in values.items() if value}
+
+
+def _of_strangers(headers: Headers) -> list[str]:
+    if not headers.strangers:
+        return []
+    names = ", ".join(path.name for path in headers.strangers[:3])
+    more = f" and {len(headers.strangers) - 3} more" if len(headers.strangers) > 3 else ""
+    return [f"skipped what is not DICOM: {names}{more}"]

@@ -1,0 +1,292 @@
+"""Slices of a series, sorted along their normal and put on a regular grid, or refused."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deeplesion.scans import checks
+from deeplesion.scans.dicom_headers import SliceHeader
+from deeplesion.scans.dicom_tags import PHASES
+from deeplesion.scans.errors import ScanError
+from deeplesion.scans.geometry import Geometry
+from deeplesion.scans.orientation import Turn, check_upright, plane_of
+
+#: Slices nearer than this are at one position.
+SAME_POSITION_MM = 0.01
+#: How far positions may be off a regular grid, in slice intervals.
+UNEVEN = 0.1
+#: Widest gap between neighbors that is filled by interpolation.
+MAX_GAP_MM = 10.0
+#: Most slices that are filled in, as a part of all; one always may.
+MAX_FILLED = 0.1
+#: Displacement of slices off their normal that is a tilted gantry.
+MAX_TILT_DEGREES = 0.5
+MAX_SHIFT_MM = 1.0
+#: By how much orientation (cosines) and spacing (mm) may differ within a series.
+SAME_COSINE = 1e-3
+SAME_SPACING_MM = 1e-3
+_HU_UNITS = ("", "HU", "US", "HU_MOD", "UNSPECIFIED")
+
+SamePixels = Callable[[SliceHeader, SliceHeader], bool]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Slices on a regular grid.
+
+    Attributes:
+        slices: In ascending position along the normal.
+        index: ``(N,)`` place of each slice in the grid; the places between are to be filled.
+        geometry: Of the grid.
+        warnings: What was mended.
+    """
+
+    slices: tuple[SliceHeader, ...]
+    index: NDArray[np.int64]
+    geometry: Geometry
+    warnings: tuple[str, ...]
+
+
+def build_stack(slices: Sequence[SliceHeader], same_pixels: SamePixels | None = None) -> Stack:
+    """Sort the slices of one series by position and find the grid that they are on.
+
+    Slices at one position are dropped but the first if their pixels are the same. If they differ,
+    the series is split by acquisition, time, kernel, thickness or image type, whichever leaves one
+    slice at each position, and the part of most slices is taken. Few missing slices are left to be
+    interpolated.
+
+    Args:
+        slices: Of a CT.
+        same_pixels: Compares the pixels of two; None takes slices at one position for the same.
+
+    Raises:
+        ScanError: Their geometry is missing, mixed, tilted, not axial or not regular.
+    """
+    _check_each(slices)
+    _check_alike(slices)
+    warnings: list[str] = []
+    ordered = sorted(slices, key=lambda item: (_along(item), item.path.name, item.frame or 0))
+    ordered = _without_doubles(ordered, same_pixels, warnings)
+    checks.check_slice_count(len(ordered))
+    positions = np.array([item.position for item in ordered], np.float64)
+    normal = _normal(ordered[0])
+    _check_shift(positions, normal)
+    index, interval = _grid(positions @ normal, warnings)
+    geometry = _geometry(ordered[0], interval, int(index[-1]) + 1)
+    checks.check_geometry(geometry)
+    _check_plane(geometry)
+    return Stack(tuple(ordered), index, geometry, tuple(warnings))
+
+
+def count_positions(slices: Sequence[SliceHeader]) -> int:
+    """How many slices there are at different positions; all, where positions are missing."""
+    try:
+        _check_each(slices)
+    except ScanError:
+        return len(slices)
+    along = np.sort([_along(item) for item in slices])
+    return 1 + int(np.count_nonzero(np.diff(along) >= SAME_POSITION_MM))
+
+
+def plane_name(item: SliceHeader) -> str:
+    """``axial``, ``coronal``, ``sagittal``, ``oblique``; empty where the header does not say."""
+    if item.orientation is None:
+        return ""
+    normal = _normal(item)
+    return plane_of(normal) if np.linalg.norm(normal) > 0 else ""
+
+
+def _check_each(slices: Sequence[SliceHeader]) -> None:
+    """Refuse slices whose header misses what is needed, or has what cannot be."""
+    for item in slices:
+        if item.problem:
+            raise ScanError(item.problem)
+        for keyword, value in (
+            ("ImagePositionPatient", item.position),
+            ("ImageOrientationPatient", item.orientation),
+            ("PixelSpacing", item.spacing),
+            ("Rows and Columns", item.size if min(item.size) > 0 else None),
+        ):
+            if value is None:
+                raise ScanError(f"{item.label} has no {keyword}: its header is damaged or stripped")
+            if not all(math.isfinite(number) for number in value):
+                raise ScanError(f"{item.label}: {keyword} must be finite, got {value}")
+        if item.spacing is None or not min(item.spacing) > 0:
+            raise ScanError(f"{item.label}: PixelSpacing must be > 0 mm, got {item.spacing}")
+        rows, columns = _axes(item)
+        lengths = np.linalg.norm(rows), np.linalg.norm(columns)
+        if abs(lengths[0] - 1) > 0.01 or abs(lengths[1] - 1) > 0.01 or abs(rows @ columns) > 0.01:
+            raise ScanError(
+                f"{item.label}: ImageOrientationPatient must be two unit vectors at right angles, "
+                f"got {item.orientation}"
+            )
+        if not (math.isfinite(item.slope) and item.slope != 0 and math.isfinite(item.intercept)):
+            raise ScanError(
+                f"{item.label}: RescaleSlope and RescaleIntercept must be finite, the "
+                f"slope not 0, got {item.slope:g} and {item.intercept:g}"
+            )
+        if item.unit not in _HU_UNITS:
+            raise ScanError(f"{item.label} is in {item.unit}, not in HU: give the CT itself")
+
+
+def _check_alike(slices: Sequence[SliceHeader]) -> None:
+    """Refuse a series of mixed matrix sizes, orientations or pixel spacings."""
+    sizes = Counter(item.size for item in slices)
+    if len(sizes) > 1:
+        found = ", ".join(f"{n} of {w} x {h}" for (w, h), n in sizes.most_common())
+        raise ScanError(f"slices of mixed matrix sizes ({found} px); give the files of one size")
+    first = slices[0]
+    for item in slices[1:]:
+        if not np.allclose(item.orientation or 0, first.orientation or 1, rtol=0, atol=SAME_COSINE):
+            raise ScanError(
+                f"slices of mixed orientations ({first.label} is {plane_name(first)}, {item.label} "
+                f"{plane_name(item)}, or turned by some degrees); give the files of one orientation"
+            )
+        if not np.allclose(item.spacing or 0, first.spacing or 1, rtol=0, atol=SAME_SPACING_MM):
+            raise ScanError(
+                f"slices of mixed pixel spacing ({first.label}: {first.spacing} mm, {item.label}: "
+                f"{item.spacing} mm); give the files of one reconstruction"
+            )
+
+
+def _axes(item: SliceHeader) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    cosines = np.array(item.orientation, np.float64)
+    return cosines[:3], cosines[3:]
+
+
+def _normal(item: SliceHeader) -> NDArray[np.float64]:
+    rows, columns = _axes(item)
+    return np.cross(rows, columns).astype(np.float64)
+
+
+def _along(item: SliceHeader) -> float:
+    return float(np.array(item.position) @ _normal(item))
+
+
+def _without_doubles(
+    ordered: list[SliceHeader], same_pixels: SamePixels | None, warnings: list[str]
+) -> list[SliceHeader]:
+    """One slice at each position."""
+    kept: list[SliceHeader] = []
+    dropped: list[SliceHeader] = []
+    for item in ordered:
+        if not kept or _along(item) - _along(kept[-1]) >= SAME_POSITION_MM:
+            kept.append(item)
+        elif same_pixels is None or same_pixels(kept[-1], item):
+            dropped.append(item)
+        else:
+            return _one_phase(ordered, (kept[-1], item), same_pixels, warnings)
+    if dropped:
+        more = ", ..." if len(dropped) > 3 else ""
+        names = ", ".join(item.label for item in dropped[:3]) + more
+        warnings.append(f"slices that were there twice were dropped: {len(dropped)} ({names})")
+    return kept
+
+
+def _one_phase(
+    ordered: list[SliceHeader],
+    example: tuple[SliceHeader, SliceHeader],
+    same_pixels: SamePixels,
+    warnings: list[str],
+) -> list[SliceHeader]:
+    """The largest part of a series that holds several acquisitions or reconstructions."""
+    for name in PHASES:
+        parts: dict[str, list[SliceHeader]] = {}
+        for item in ordered:
+            parts.setdefault(item.phase.get(name, ""), []).append(item)
+        if example[0].phase.get(name) == example[1].phase.get(name):
+            continue
+        value, part = max(parts.items(), key=lambda pair: len(pair[1]))
+        others = ", ".join(
+            f"{key or 'none'} ({len(p)})" for key, p in parts.items() if key != value
+        )
+        warnings.append(
+            f"the series holds several slices at one position; those of {name} {value or 'none'} "
+            f"({len(part)}) were taken, not those of {others}"
+        )
+        return _without_doubles(part, same_pixels, warnings)
+    raise ScanError(
+        f"different slices at one position ({example[0].label} and {example[1].label}): several "
+        "acquisitions or reconstructions in one series; give the files of one"
+    )
+
+
+def _check_shift(positions: NDArray[np.float64], normal: NDArray[np.float64]) -> None:
+    """Refuse slices that are displaced off their normal."""
+    steps = positions - positions[0]
+    along = steps @ normal
+    aside = np.linalg.norm(steps - along[:, None] * normal, axis=1)
+    angle = math.degrees(math.atan2(aside[-1], along[-1]))
+    if angle > MAX_TILT_DEGREES:
+        raise ScanError(
+            f"the gantry was tilted by {angle:.1f} degrees: slices do not lie one above the other; "
+            "resample the series to a rectangular grid (e.g. dcm2niix does), and give that"
+        )
+    if aside.max() > MAX_SHIFT_MM:
+        raise ScanError(
+            f"slices are shifted in their plane by up to {aside.max():.1f} mm; give the files of "
+            "one reconstruction"
+        )
+
+
+def _grid(along: NDArray[np.float64], warnings: list[str]) -> tuple[NDArray[np.int64], float]:
+    """Place of each slice in a regular grid, and the grid's interval in mm."""
+    steps = np.diff(along)
+    interval = float(np.percentile(steps, 50, method="lower"))
+    counts = np.maximum(np.rint(steps / interval), 1)
+    found = ", ".join(f"{n} x {step:g}" for step, n in Counter(steps.round(2)).most_common(4))
+    mixed = ScanError(
+        f"mixed distances of slices, or too many are missing ({found} mm); give the files of one "
+        "part, or resample the series to one distance"
+    )
+    if np.any(np.abs(steps / interval - counts) > UNEVEN):
+        raise mixed
+    index = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    missing = int(index[-1]) + 1 - len(along)
+    widest = float(steps[counts > 1].max(initial=0.0))
+    if widest > MAX_GAP_MM:
+        raise ScanError(
+            f"slices are missing: a gap of {widest:g} mm where they are {interval:g} mm apart (at "
+            f"most {MAX_GAP_MM:g} mm are filled); copy the series again, or give the files of one "
+            "side of the gap"
+        )
+    if missing > max(1, MAX_FILLED * (index[-1] + 1)):
+        raise mixed
+    interval = float(along[-1] - along[0]) / float(index[-1])
+    if np.any(np.abs(along - along[0] - index * interval) > 2 * UNEVEN * interval):
+        raise mixed
+    if missing:
+        warnings.append(
+            f"{missing} of {index[-1] + 1} slices are missing and were interpolated linearly"
+        )
+    return index, interval
+
+
+def _geometry(first: SliceHeader, interval: float, slices: int) -> Geometry:
+    rows, columns = _axes(first)
+    normal = np.cross(rows, columns)
+    between_rows, between_columns = first.spacing or (math.nan, math.nan)
+    return Geometry(
+        origin=np.array(first.position, np.float64),
+        spacing=np.array([between_columns, between_rows, interval]),
+        direction=np.stack([rows, columns, normal / np.linalg.norm(normal)], axis=1),
+        size=(*first.size, slices),
+    )
+
+
+def _check_plane(geometry: Geometry) -> None:
+    """Refuse slices that are not axial: turned they would be, but with what a reformat blurs."""
+    plane = plane_of(geometry.direction[:, 2])
+    if plane != "axial":
+        normal = ", ".join(f"{value:.2f}" for value in geometry.direction[:, 2])
+        raise ScanError(
+            f"the slices are {plane} (their normal is {normal} in LPS), axial ones are wanted; "
+            "give the axial reconstruction"
+        )
+    check_upright(Turn.of(geometry).geometry(geometry))
