@@ -81,8 +81,8 @@ def draw_items(picture: Image, items: Sequence[Item], scale: int) -> None:
     for item, span in zip(reversed(ordered), reversed(spans), strict=True):
         if item.label:
             style = STYLES[item.kind]
-            spot = _label_spot(span, item.label, style.label_below, picture.shape, taken)
-            _draw_label(picture, spot, item.label, style)
+            spot = label_spot(span, item.label, style.label_below, picture.shape, taken)
+            draw_label(picture, spot, item.label, style.color)
             taken.append(spot)
 
 
@@ -161,10 +161,37 @@ def legend(kinds: Sequence[str], caption: str, width: int) -> Image:
         _draw_box(strip, (x, middle - 6, x + 22, middle + 6), style)
         _put_line(strip, text, x + 30, style.color)
         x += needed
-    if caption:
-        strip = _with_row(strip)
-        _put_line(strip, caption, 10, TEXT_COLOR)
+    return np.concatenate([strip, captions([caption] if caption else [], width)])
+
+
+def captions(lines: Sequence[str], width: int) -> Image:
+    """A strip of lines of text.
+
+    Args:
+        lines: Of text; those longer than the strip are broken between words.
+        width: px.
+
+    Returns:
+        ``(h, width, 3)`` RGB; nothing high without lines.
+    """
+    strip: Image = np.empty((0, width, 3), np.uint8)
+    for line in lines:
+        for part in _broken(line, width - 20):
+            strip = _with_row(strip)
+            _put_line(strip, part, 10, TEXT_COLOR)
     return strip
+
+
+def _broken(line: str, width: int) -> list[str]:
+    """Parts of a line that are at most so many px wide, but for words that are wider alone."""
+    parts = [""]
+    for word in line.split(" "):
+        longer = f"{parts[-1]} {word}" if parts[-1] else word
+        if parts[-1] and cv2.getTextSize(longer, FONT, FONT_SCALE, 1)[0][0] > width:
+            parts.append(word)
+        else:
+            parts[-1] = longer
+    return parts
 
 
 def _draw_dashes(
@@ -181,19 +208,34 @@ def _draw_dashes(
             cv2.line(picture, p, q, color, LINE)
 
 
-def _draw_label(picture: Image, spot: Spot, label: str, style: Style) -> None:
-    """Text on a dark plate."""
+def draw_label(picture: Image, spot: Spot, label: str, color: Color) -> None:
+    """Draw text on a dark plate, in place.
+
+    Args:
+        picture: ``(H, W, 3)`` RGB.
+        spot: Where the plate is, as :func:`label_spot` tells.
+        label: The text.
+        color: Of the text.
+    """
     left, top, right, bottom = spot
     plate = picture[max(top, 0) : bottom, max(left, 0) : right]
     plate[:] = plate // 4
     place = (left + PAD, bottom - PAD)
-    cv2.putText(picture, label, place, FONT, FONT_SCALE, style.color, 1, cv2.LINE_AA)
+    cv2.putText(picture, label, place, FONT, FONT_SCALE, color, 1, cv2.LINE_AA)
 
 
-def _label_spot(
+def label_spot(
     span: Span, label: str, below: bool, shape: tuple[int, ...], taken: Sequence[Spot]
 ) -> Spot:
-    """Where a label goes: above or below its box, inside the picture, off other labels."""
+    """Where a label goes: above or below its box, inside the picture, off other labels.
+
+    Args:
+        span: Of the box.
+        label: The text.
+        below: Prefer the place below the box.
+        shape: Of the picture, rows first.
+        taken: Spots of other labels.
+    """
     (width, height), _ = cv2.getTextSize(label, FONT, FONT_SCALE, 1)
     width, height = width + 2 * PAD, height + 2 * PAD
     x1, y1, x2, y2 = span

@@ -48,19 +48,23 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: str | os.PathLike[str], obj: Any, indent: int | None = None) -> None:
+def write_json(
+    path: str | os.PathLike[str], obj: Any, indent: int | None = None, *, allow_nan: bool = True
+) -> None:
     """Write ``obj`` as JSON by :func:`atomic_write`; numpy arrays and scalars are taken.
 
     Args:
         path: Where the file shall be.
         obj: What to write. NaN is written as ``NaN``, which Python's ``json`` reads back.
         indent: Spaces per level; None puts everything on one line.
+        allow_nan: False to refuse NaN and infinity, which strict JSON has no words for.
 
     Raises:
+        ValueError: If ``obj`` has NaN or infinity and may not.
         TypeError: If something in ``obj`` is not JSON's.
     """
     with atomic_write(path) as temporary:
-        text = json.dumps(obj, indent=indent, default=_plain)
+        text = json.dumps(obj, indent=indent, default=_plain, allow_nan=allow_nan)
         temporary.write_text(text + "\n", encoding="utf-8")
 
 

@@ -59,6 +59,8 @@ NUMPY_ONLY = (
     "deeplesion/evaluation/tables.py",
     "deeplesion/evaluation/volumes.py",
     "deeplesion/lesions",
+    "deeplesion/offline_page.py",
+    "deeplesion/pictures.py",
     "deeplesion/scans",
 )
 

@@ -28,7 +28,7 @@ from deeplesion.evaluation.tables import (
     to_markdown,
 )
 from deeplesion.io import atomic_write, write_json
-from deeplesion.visualization import save_image
+from deeplesion.pictures import save_image
 
 PLOT_SUFFIXES = (".png", ".svg")
 GALLERY = 12

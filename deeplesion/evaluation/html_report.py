@@ -1,27 +1,19 @@
 """One HTML file that has the whole report: it loads nothing and works offline, on a phone too.
 
-The page's sources are in ``deeplesion/evaluation/page``. Its data are JSON in the page, escaped so
-that no text of a file (a name, a note) can end the element that holds them, and its script puts
-texts into the document as text alone. The page's policy of content allows its own script, by its
-hash, and nothing from elsewhere.
+The page's sources are in ``deeplesion/evaluation/page``; how its data and its script stand in it:
+:mod:`deeplesion.offline_page`. The script puts texts into the document as text alone.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import html
-import json
-import math
 import os
 from collections.abc import Mapping
-from importlib import resources
 from string import Template
 from typing import Any
 
-import numpy as np
-
 from deeplesion.io import atomic_write
+from deeplesion.offline_page import escaped_json, page_source, script_hash
 
 _REQUIRED = {
     "title": str,
@@ -34,8 +26,6 @@ _REQUIRED = {
     "gallery": list,
 }
 _METHOD_KEYS = ("name", "figures", "mean", "curve")
-#: What ends an element or a line of a script wherever it stands.
-_ESCAPES = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 
 
 def write_report(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
@@ -86,31 +76,16 @@ def write_report(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
 def render(data: Mapping[str, Any]) -> str:
     """The page as text; arguments and errors as those of :func:`write_report`."""
     _check(data)
-    folder = resources.files("deeplesion.evaluation") / "page"
     source, style, script = (
-        (folder / name).read_text(encoding="utf-8") for name in ("page.html", "page.css", "page.js")
+        page_source("deeplesion.evaluation", name) for name in ("page.html", "page.css", "page.js")
     )
-    digest = hashlib.sha256(script.encode()).digest()
     return Template(source).substitute(
         title=html.escape(data["title"]),
         style=style,
         script=script,
-        script_hash="sha256-" + base64.b64encode(digest).decode("ascii"),
+        script_hash=script_hash(script),
         data=escaped_json(data),
     )
-
-
-def escaped_json(value: Any) -> str:
-    """JSON that can stand in an HTML element: ``<``, ``>``, ``&`` and line ends are escaped.
-
-    Args:
-        value: As ``data`` of :func:`write_report`; NaN and infinity become null.
-
-    Raises:
-        TypeError: If something in it is not JSON's.
-    """
-    text = json.dumps(_plain(value), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-    return text.translate(_ESCAPES)
 
 
 def _check(data: Mapping[str, Any]) -> None:
@@ -129,18 +104,3 @@ def _check(data: Mapping[str, Any]) -> None:
     for index, row in enumerate(data["lesions"]):
         if missing := [name for name in names if name not in row["found"]]:
             raise ValueError(f"data['lesions'][{index}]['found'] lacks {', '.join(missing)}")
-
-
-def _plain(value: Any) -> Any:
-    """The same of dicts, lists and JSON's own values."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if value is None or isinstance(value, str | int | float):
-        return value
-    raise TypeError(f"cannot put a {type(value).__name__} into the report: {value!r}")

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from deeplesion.canvas import STYLES
-from deeplesion.evaluation.html_report import escaped_json, render, write_report
+from deeplesion.evaluation.html_report import render, write_report
 from deeplesion.evaluation.plots import COLORS
+from deeplesion.offline_page import escaped_json
 from tests.deeplesion.evaluation.report_material import (
     EVIL,
     case_of,
@@ -401,15 +402,6 @@ def test_the_file_is_complete_and_escaped(report: tuple[Path, dict[str, Any]]) -
     assert "eval(" not in page
     assert "innerHTML" not in page
     assert "default-src 'none'" in page
-
-
-def test_escaped_json() -> None:
-    value = {"a": "</script>&\u2028\u2029", "b": [np.float64(np.nan), np.arange(2), (True, None)]}
-    text = escaped_json(value)
-    assert not set("<>&\u2028\u2029") & set(text)
-    assert json.loads(text) == {"a": value["a"], "b": [None, [0, 1], [True, None]]}
-    with pytest.raises(TypeError, match="cannot put a set into the report"):
-        escaped_json({"a": {1}})
 
 
 def test_a_part_that_is_missing_is_named() -> None:
