@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from random import Random
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deeplesion.lesions.lesion import Lesion, SliceDetections, SliceMask
@@ -196,12 +197,13 @@ def summary(lesions: list[Lesion]) -> list:
     ]
 
 
+@settings(max_examples=40)
 @given(volumes, st.randoms(use_true_random=False))
-def test_what_holds_of_any_boxes(volume: dict, random: object) -> None:
+def test_what_holds_of_any_boxes(volume: dict, random: Random) -> None:
     found = [in_slice(z, *there) for z, there in volume.items()]
     lesions = link_detections(found, ISOTROPIC, score_threshold=0.2)
-    shuffled = [(z, random.sample(there, len(there))) for z, there in volume.items()]  # type: ignore[attr-defined]
-    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    shuffled = [(z, random.sample(there, len(there))) for z, there in volume.items()]
+    random.shuffle(shuffled)
     again = link_detections(
         [in_slice(z, *there) for z, there in shuffled], ISOTROPIC, score_threshold=0.2
     )
@@ -226,6 +228,7 @@ def test_what_holds_of_any_boxes(volume: dict, random: object) -> None:
     ]
 
 
+@settings(max_examples=40)
 @given(volumes)
 def test_upside_down_gives_the_same_scores(volume: dict) -> None:
     """Without ties, chains do not depend on the direction in which slices are looked through."""
