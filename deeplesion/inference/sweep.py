@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -113,4 +113,3 @@ class Sweep:
             torch.cuda.empty_cache()
 
 
-Progress = Callable[[Iterator[SliceDetections], int], Iterator[SliceDetections]]
