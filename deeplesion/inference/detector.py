@@ -119,9 +119,7 @@ class LesionDetector:
         if not isinstance(scan, Scan):
             scan = read_scan(scan, series, spacing=spacing, check_hu=check_hu)
         keys = choose_key_slices(scan, slices, stride_mm)
-        sweep = Sweep(
-            self.network, self.pipeline, scan, keys, self.batch_size, self.link_threshold
-        )
+        sweep = Sweep(self.network, self.pipeline, scan, keys, self.batch_size, self.link_threshold)
         bar = tqdm(sweep, scan.name, len(keys), unit="slice", file=sys.stderr, disable=not progress)
         detections = tuple(bar)
         lesions = link_detections(

@@ -116,7 +116,9 @@ class Findings:
         elif name == "csv":
             write_csv(path, document)
         elif name == "labels":
-            write_labels(path, label_map(self.lesions, self.scan.hu.shape), self.scan)
+            depth, height, width = self.scan.hu.shape
+            labels = label_map(self.lesions, (depth, height, width))
+            write_labels(path, labels, self.scan)
         elif name == "overlays":
             write_overlays(path, self.scan, self.lesions, document)
         elif name == "html":

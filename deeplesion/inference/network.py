@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ class StackNetwork:
         UsageError: It is not a detector of stacks of CT slices.
     """
 
-    def __init__(self, model: nn.Module, amp: bool = False) -> None:
+    def __init__(self, model: Any, amp: bool = False) -> None:
         if not isinstance(getattr(model, "data_preprocessor", None), CTDataPreprocessor):
             raise UsageError(
                 "the model must have CTDataPreprocessor as its data_preprocessor: take a config "
@@ -46,7 +47,8 @@ class StackNetwork:
     @property
     def device(self) -> torch.device:
         """Where the detector is."""
-        return next(self.model.parameters()).device
+        device: torch.device = next(self.model.parameters()).device
+        return device
 
     @torch.inference_mode()
     def slice_features(
@@ -68,7 +70,7 @@ class StackNetwork:
         volume: Tensor = batch["inputs"].volume
         if self.shares_stem:
             with self._precision():
-                volume = self.model.backbone.forward_stem(volume)  # type: ignore[operator]
+                volume = self.model.backbone.forward_stem(volume)
         meta = {**samples[0].metainfo, "thickness": float(batch["inputs"].thickness[0])}
         # Copies, for a view would keep those of the whole batch.
         return [one[:, 0].permute(1, 2, 0).clone() for one in volume], meta
@@ -91,7 +93,7 @@ class StackNetwork:
         inputs = (StemInputs if self.shares_stem else CTInputs)(volume, thickness)
         samples = [DetDataSample(metainfo=meta) for _ in stacks]
         with self._precision():
-            samples = self.model.predict(inputs, samples)  # type: ignore[operator]
+            samples = self.model.predict(inputs, samples)
         return [sample.pred_instances for sample in samples]
 
     def _precision(self) -> AbstractContextManager:

@@ -111,5 +111,3 @@ class Sweep:
         self.batch_size //= 2
         if self.network.device.type == "cuda":
             torch.cuda.empty_cache()
-
-
