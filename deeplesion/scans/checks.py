@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from deeplesion.scans.errors import ScanError
 from deeplesion.scans.geometry import Geometry
+from deeplesion.scans.scan import ScanError
 
 #: Even a crop from inside the body has fat's, gut's or lung's voxels below it.
 AIR_BELOW = -200
@@ -17,6 +17,8 @@ MAX_LABEL = 255
 #: What a CT is where scanners store it without their rescaling.
 RAW_OFFSET = 1024
 MIN_SLICES = 2
+#: How far the cosines of axes may be off right angles.
+MAX_SHEAR = 1e-3
 OVERRIDE = "if it is a CT in HU all the same, read it with check_hu=False (--no-hu-check)"
 _INT16 = np.iinfo(np.int16)
 
@@ -25,17 +27,20 @@ def check_geometry(geometry: Geometry) -> None:
     """Refuse voxels without an extent or a place.
 
     Raises:
-        ScanError: The spacing is not > 0 mm, a position is not finite, directions do not span
-            space, or there is one slice only.
+        ScanError: The spacing is not > 0 mm, a position is not finite, axes are not at right
+            angles, or there is one slice only.
     """
     spacing = ", ".join(f"{value:g}" for value in geometry.spacing)
     if not (np.isfinite(geometry.spacing).all() and (geometry.spacing > 0).all()):
         raise ScanError(f"spacing must be > 0 mm along x, y and z, got {spacing}; mend the header")
     if not np.isfinite(geometry.origin).all():
         raise ScanError(f"the origin must be finite, got {geometry.origin.tolist()}")
-    volume = abs(np.linalg.det(geometry.direction))
-    if not volume > 0.5:
-        raise ScanError("the directions of the axes do not span space; mend the header")
+    gram = geometry.direction.T @ geometry.direction
+    if not np.allclose(gram, np.eye(3), rtol=0, atol=MAX_SHEAR):
+        raise ScanError(
+            "its axes are not at right angles (sheared), or not of length 1; resample it to axes "
+            "that are"
+        )
     check_slice_count(geometry.size[2])
 
 

@@ -15,9 +15,8 @@ from deeplesion.scans.dicom_headers import Headers, read_headers
 from deeplesion.scans.dicom_pixels import is_whole, read_hu, same_pixels
 from deeplesion.scans.dicom_series import choose_series, find_series
 from deeplesion.scans.dicom_stack import Stack, build_stack
-from deeplesion.scans.errors import ScanError
 from deeplesion.scans.orientation import Turn
-from deeplesion.scans.scan import Scan
+from deeplesion.scans.scan import Scan, ScanError
 
 #: What tells who the patient is, when and where: with dates and UIDs, others can look it up.
 IDENTIFYING = (
@@ -67,19 +66,24 @@ def read_dicom(
     hu = checks.to_int16(hu)
     if check_hu:
         checks.check_hu(hu)
-    several = sum(item.info.kind == "CT" for item in found) > 1
-    nearest = _nearest(stack)
-    if turn.flips[2]:
-        nearest = nearest[::-1]
-    paths = tuple(stack.slices[place].path for place in nearest)
+    if sum(item.info.kind == "CT" for item in found) > 1:
+        number = chosen.info.number
+        name = f"{name}_series{chosen.info.uid.split('.')[-1] if number is None else number}"
+    # From head to feet, as the slices of hu.
+    step = -1 if turn.flips[2] else 1
+    origins = [stack.slices[place] for place in _nearest(stack)[::step]]
+    paths = tuple(item.path for item in origins)
+    there = np.isin(np.arange(len(hu)), stack.index)[::step]
     return Scan(
-        name=f"{name}_series{chosen.info.number}" if several else name,
+        name=name,
         format="DICOM",
         hu=hu,
         geometry=turn.geometry(stack.geometry),
         stored=stack.geometry,
         thickness=stack.slices[0].thickness if stack.slices[0].thickness > 0 else float("nan"),
         files=paths if len(set(paths)) > 1 else paths[:1],
+        frames=tuple(item.frame + 1 for item in origins if item.frame is not None),
+        interpolated=tuple(np.flatnonzero(~there).tolist()),
         identity=identity,
         warnings=(*_of_strangers(headers), *warnings, *stack.warnings),
     )
@@ -120,6 +124,4 @@ def _identity(path: Path) -> dict[str, str]:
 def _of_strangers(headers: Headers) -> list[str]:
     if not headers.strangers:
         return []
-    names = ", ".join(path.name for path in headers.strangers[:3])
-    more = f" and {len(headers.strangers) - 3} more" if len(headers.strangers) > 3 else ""
-    return [f"skipped what is not DICOM: {names}{more}"]
+    return [f"{len(headers.strangers)} files that are not DICOM were skipped"]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from deeplesion.scans.dicom_tags import DIRECTORY_CLASS, TAGS, Tags
-from deeplesion.scans.errors import ScanError
 from deeplesion.scans.formats import sniff
+from deeplesion.scans.scan import ScanError
 
 
 @dataclass(frozen=True)
@@ -86,22 +87,26 @@ def read_headers(files: Iterable[Path]) -> Headers:
         # pydicom warns of every value that breaks the standard; what matters is checked here.
         warnings.simplefilter("ignore")
         for path in files:
-            try:
-                kind = sniff(path)
-            except ScanError as error:
-                if path.suffix.lower() == ".dcm":
-                    headers.damaged[path] = str(error)
-                else:
-                    headers.strangers.append(path)
-                continue
-            if kind != "DICOM":
-                headers.strangers.append(path)
-                continue
-            try:
-                headers.slices.extend(_headers_of(path))
-            except Exception as error:  # pydicom's parser fails in many ways on damaged files
-                headers.damaged[path] = f"{path} is DICOM but damaged: {error}; copy it again"
+            _add(path, headers)
     return headers
+
+
+def _add(path: Path, headers: Headers) -> None:
+    try:
+        kind = sniff(path)
+    except ScanError as error:
+        if path.suffix.lower() == ".dcm" or not os.access(path, os.R_OK):
+            headers.damaged[path] = str(error)
+        else:
+            headers.strangers.append(path)
+        return
+    if kind != "DICOM":
+        headers.strangers.append(path)
+        return
+    try:
+        headers.slices.extend(_headers_of(path))
+    except Exception as error:  # pydicom's parser fails in many ways on damaged files
+        headers.damaged[path] = f"{path} is DICOM but damaged: {error}; copy it again"
 
 
 def _headers_of(path: Path) -> Iterator[SliceHeader]:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from deeplesion.scans import dicom_stack
 from deeplesion.scans.dicom_headers import Headers, SliceHeader, read_headers
-from deeplesion.scans.errors import ScanError
 from deeplesion.scans.formats import files_below
+from deeplesion.scans.scan import ScanError
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,14 @@ class SeriesInfo:
     problem: str
 
     def __str__(self) -> str:
+        """The series in short, without its description."""
         number = "without number" if self.number is None else str(self.number)
-        name = f" ({self.description})" if self.description else ""
         if self.kind != "CT":
-            return f"series {number}{name}: {self.slices} x {self.kind}"
+            return f"series {number} ({self.slices} x {self.kind})"
         apart = "" if math.isnan(self.slice_interval) else f", {self.slice_interval:g} mm apart"
-        return f"series {number}{name}: {self.slices} {self.orientation} slices{apart}"
+        noun = "slice" if self.slices == 1 else "slices"
+        what = " ".join(filter(None, (str(self.slices), self.orientation, noun)))
+        return f"series {number} ({what}{apart})"
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from deeplesion.scans import checks
 from deeplesion.scans.dicom_headers import SliceHeader
 from deeplesion.scans.dicom_tags import PHASES
-from deeplesion.scans.errors import ScanError
 from deeplesion.scans.geometry import Geometry
 from deeplesion.scans.orientation import Turn, check_upright, plane_of
+from deeplesion.scans.scan import ScanError
 
 #: Slices nearer than this are at one position.
 SAME_POSITION_MM = 0.01
@@ -183,9 +183,7 @@ def _without_doubles(
         else:
             return _one_phase(ordered, (kept[-1], item), same_pixels, warnings)
     if dropped:
-        more = ", ..." if len(dropped) > 3 else ""
-        names = ", ".join(item.label for item in dropped[:3]) + more
-        warnings.append(f"slices that were there twice were dropped: {len(dropped)} ({names})")
+        warnings.append(f"{len(dropped)} files of slices that were there twice were dropped")
     return kept
 
 
@@ -270,12 +268,14 @@ def _grid(along: NDArray[np.float64], warnings: list[str]) -> tuple[NDArray[np.i
 
 def _geometry(first: SliceHeader, interval: float, slices: int) -> Geometry:
     rows, columns = _axes(first)
-    normal = np.cross(rows, columns)
+    x = rows / np.linalg.norm(rows)
+    normal = np.cross(rows, columns) / np.linalg.norm(np.cross(rows, columns))
     between_rows, between_columns = first.spacing or (math.nan, math.nan)
     return Geometry(
         origin=np.array(first.position, np.float64),
         spacing=np.array([between_columns, between_rows, interval]),
-        direction=np.stack([rows, columns, normal / np.linalg.norm(normal)], axis=1),
+        # Headers round them; ITK wants right angles.
+        direction=np.stack([x, np.cross(normal, x), normal], axis=1),
         size=(*first.size, slices),
     )
 

@@ -8,7 +8,7 @@ import re
 import zlib
 from pathlib import Path
 
-from deeplesion.scans.errors import ScanError
+from deeplesion.scans.scan import ScanError
 
 _GZIP = b"\x1f\x8b"
 _DICM_AT = 128
@@ -16,8 +16,8 @@ _NIFTI_MAGIC_AT = 344
 _HEAD_BYTES = 512
 _NIFTI_MAGICS = (b"n+1\0", b"ni1\0")
 _NIFTI2_MAGICS = (b"n+2\0", b"ni2\0")
-# The first element of an old file without preamble is of group 8, of either byte order.
-_BARE_DICOM = (b"\x08\x00", b"\x00\x08")
+# Files without preamble begin with an element of group 2 or 8, of either byte order.
+_BARE_DICOM = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
 _META_IMAGE = re.compile(rb"^\s*(ObjectType|NDims|Comment|ID)\s*=", re.MULTILINE)
 _MAX_NAME = 100
 
@@ -48,7 +48,7 @@ def sniff(path: Path) -> str:
         return "NIfTI"
     if _META_IMAGE.search(head) and b"NDims" in head:
         return "MetaImage"
-    bare = head[:2] in _BARE_DICOM and (path.suffix.lower() in (".dcm", ".ima", ""))
+    bare = head[:2] in _BARE_DICOM and path.suffix.lower() in (".dcm", ".ima", "")
     return "DICOM" if bare else ""
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
+import math
+import re
 import tempfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,22 +13,24 @@ from typing import Any
 import numpy as np
 
 from deeplesion.scans import checks
-from deeplesion.scans.errors import ScanError
 from deeplesion.scans.formats import safe_name, stem_of
 from deeplesion.scans.geometry import Geometry
+from deeplesion.scans.nifti_header import GZIP, check_nifti
 from deeplesion.scans.orientation import Turn, check_upright
-from deeplesion.scans.scan import Scan
+from deeplesion.scans.scan import Scan, ScanError
 
 #: How ITK knows each format; the first suffix is given to files that have another.
 SUFFIXES = {
-    "NIfTI": (".nii", ".nii.gz", ".hdr", ".img", ".img.gz", ".nia"),
+    "NIfTI": (".nii", ".nii.gz", ".hdr"),
     "MetaImage": (".mha", ".mhd"),
     "NRRD": (".nrrd", ".nhdr"),
 }
 _READERS = {"NIfTI": "NiftiImageIO", "MetaImage": "MetaImageIO", "NRRD": "NrrdImageIO"}
-_CHUNK = 1 << 20
-_GZIP = b"\x1f\x8b"
-_BITS_PER_BYTE = 8
+_META_HEADER_BYTES = 1 << 16
+_META_NUMBERS = (
+    *("ElementSpacing", "ElementSize", "Offset", "Position", "Origin"),
+    *("TransformMatrix", "Rotation", "Orientation"),
+)
 
 
 def read_itk(path: Path, kind: str, check_hu: bool = True) -> Scan:
@@ -45,17 +47,18 @@ def read_itk(path: Path, kind: str, check_hu: bool = True) -> Scan:
     """
     import SimpleITK
 
+    warnings = check_nifti(path) if kind == "NIfTI" else []
+    if kind == "MetaImage":
+        _check_meta_image(path)
     with _named_for_itk(path, kind) as name:
         reader = SimpleITK.ImageFileReader()
         reader.SetImageIO(_READERS[kind])
         reader.SetFileName(str(name))
         try:
             reader.ReadImageInformation()
-            warnings = _check_header(reader, kind)
-            if kind == "NIfTI":
-                _check_whole(name, reader)
+            warnings += _check_header(reader, kind)
             image = reader.Execute()
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             raise ScanError(_in_short(str(error))) from error
     stored = geometry_of(image)
     checks.check_geometry(stored)
@@ -107,52 +110,30 @@ def _check_header(reader: Any, kind: str) -> list[str]:
     checks.check_slice_count(size[2] if len(size) > 2 else 1)
     if len(size) > 3:
         reader.SetExtractSize([*size[:3], *[0] * (len(size) - 3)])
-    return _check_nifti_header(reader) if kind == "NIfTI" else []
-
-
-def _check_nifti_header(reader: Any) -> list[str]:
-    """Refuse spacing that ITK would mend without a word; warn where there is no orientation."""
-
-    def field(name: str) -> float:
-        return float(reader.GetMetaData(name)) if reader.HasMetaDataKey(name) else 1.0
-
-    spacing = [field(f"pixdim[{axis}]") for axis in (1, 2, 3)]
-    if not all(value > 0 for value in spacing):
-        raise ScanError(
-            f"spacing must be > 0 mm, got {', '.join(f'{value:g}' for value in spacing)} "
-            "(pixdim of the NIfTI header); mend the header"
-        )
-    if field("qform_code") == 0 and field("sform_code") == 0:
+    if kind == "NRRD" and not reader.HasMetaDataKey("NRRD_space"):
         return [
-            "the NIfTI header does not say how the patient lies (qform_code and sform_code are 0): "
-            "left and right, head and feet may be wrong"
+            "the NRRD header does not say how the patient lies (no space): left and right, head "
+            "and feet may be wrong"
         ]
     return []
 
 
-def _check_whole(path: Path, reader: Any) -> None:
-    """Refuse a NIfTI file that ends early, which ITK fills with zeros without a word."""
-    if path.suffix.lower() in (".hdr", ".img", ".nia"):
-        return
-    bits = float(reader.GetMetaData("bitpix")) * float(np.prod(reader.GetSize()))
-    wanted = int(float(reader.GetMetaData("vox_offset")) + bits / _BITS_PER_BYTE)
-    try:
-        got = _unpacked_size(path)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ScanError(f"it is truncated or damaged: {error}; copy it again") from error
-    if got < wanted:
-        raise ScanError(
-            f"it is truncated: {got} of {wanted} bytes are there; copy it again, or write it anew"
-        )
-
-
-def _unpacked_size(path: Path) -> int:
+def _check_meta_image(path: Path) -> None:
+    """Refuse numbers that ITK would mend without a word."""
     with path.open("rb") as stream:
-        if stream.read(2) != _GZIP:
-            return path.stat().st_size
-    # Its checksum is looked at on the way.
-    with gzip.open(path) as packed:
-        return sum(len(chunk) for chunk in iter(lambda: packed.read(_CHUNK), b""))
+        head = stream.read(_META_HEADER_BYTES).partition(b"ElementDataFile")[0]
+    for line in head.decode("latin-1").splitlines():
+        key, _, text = (part.strip() for part in line.partition("="))
+        if key not in _META_NUMBERS:
+            continue
+        try:
+            values = [float(part) for part in text.split()]
+        except ValueError:
+            values = [math.nan]
+        positive = key in ("ElementSpacing", "ElementSize")
+        if not all(math.isfinite(value) and (value > 0 or not positive) for value in values):
+            wanted = "> 0 mm" if positive else "finite"
+            raise ScanError(f"{key} must be {wanted}, got {text}; mend the header")
 
 
 @contextmanager
@@ -161,7 +142,7 @@ def _named_for_itk(path: Path, kind: str) -> Iterator[Path]:
     suffix = SUFFIXES[kind][0]
     if kind == "NIfTI":
         with path.open("rb") as stream:
-            packed = stream.read(2) == _GZIP
+            packed = stream.read(2) == GZIP
         suffix = ".nii.gz" if packed else ".nii"
         fits = path.name.lower().endswith(SUFFIXES[kind]) and packed == path.name.endswith(".gz")
     else:
@@ -177,10 +158,16 @@ def _named_for_itk(path: Path, kind: str) -> Iterator[Path]:
 
 
 def _in_short(message: str) -> str:
-    """What ITK complains about, without where in its source."""
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    if "orthonormal" in message.lower():
+    """What ITK complains about, without where in its source and memory."""
+    low = message.lower()
+    if "orthonormal" in low:
         return "its axes are not at right angles (sheared); resample it to axes that are"
-    said = [line for line in lines if not line.startswith("/") and ".cxx" not in line]
-    text = " ".join(said or lines)
-    return f"SimpleITK cannot read it: {text[-300:]}; it may be truncated or damaged, copy it again"
+    if "zero-valued spacing" in low:
+        return "spacing must be > 0 mm, got 0; mend the header"
+    if "allocate" in low or "bad_alloc" in low:
+        return "there is not enough memory for it, if its header is right"
+    lines = (line.strip() for line in message.splitlines() if ".cxx:" not in line)
+    text = re.sub(r"\s*\(0x[0-9a-f]+\)", "", " ".join(line for line in lines if line))
+    return (
+        f"SimpleITK cannot read it, it may be truncated or damaged; copy it again ({text[-300:]})"
+    )

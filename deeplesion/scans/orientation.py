@@ -13,8 +13,8 @@ from itertools import permutations
 import numpy as np
 from numpy.typing import NDArray
 
-from deeplesion.scans.errors import ScanError
 from deeplesion.scans.geometry import Geometry
+from deeplesion.scans.scan import ScanError
 
 #: Direction of columns, rows and slices of a turned scan, in LPS.
 WANTED = np.diag([1.0, 1.0, -1.0])

@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from deeplesion.datasets.ct import SliceError, read_slice
 from deeplesion.datasets.lesion_record import INFO_FILE
 from deeplesion.scans import checks
-from deeplesion.scans.errors import ScanError
 from deeplesion.scans.formats import safe_name
 from deeplesion.scans.geometry import Geometry
 from deeplesion.scans.orientation import WANTED
-from deeplesion.scans.scan import Scan
+from deeplesion.scans.scan import Scan, ScanError
 
 _NUMBER = re.compile(r"(\d+)\.png", re.IGNORECASE)
 _SPACING_COLUMN = "Spacing_mm_px_"
@@ -51,14 +50,17 @@ def read_png_slices(
         raise ScanError("no PNG is named by its number (109.png), as DeepLesion's slices are")
     run, warnings = _longest_run(numbered)
     checks.check_slice_count(len(run))
-    spacing = spacing or _spacing_of(folder)
+    if spacing is None:
+        spacing = _spacing_of(folder)
+    if len(spacing) != 3:
+        raise ScanError(f"spacing must be 3 numbers (x, y, z) in mm, got {spacing}")
     hu = _read([numbered[number] for number in run])
     geometry = _geometry(spacing, run[0], hu.shape)
     checks.check_geometry(geometry)
     if check_hu:
         checks.check_hu(hu)
-    if skipped := [path.name for path in files if not _NUMBER.fullmatch(path.name)]:
-        warnings.append(f"skipped {len(skipped)} files that are no slices: {skipped[0]} ...")
+    if skipped := [path for path in files if not _NUMBER.fullmatch(path.name)]:
+        warnings.append(f"{len(skipped)} files that are no numbered PNG were skipped")
     return Scan(
         name=safe_name(folder.resolve().name),
         format="DeepLesion",

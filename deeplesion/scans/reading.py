@@ -6,9 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from deeplesion.scans.errors import ScanError
 from deeplesion.scans.formats import files_below, safe_name, sniff, stem_of
-from deeplesion.scans.scan import Scan
+from deeplesion.scans.scan import Scan, ScanError
 
 PathLike = str | os.PathLike[str]
 _ITK_FORMATS = ("NIfTI", "MetaImage", "NRRD")
@@ -76,6 +75,8 @@ def _read(
     if any(path.is_dir() for path in files):
         raise ScanError("give one folder, or files; not several folders")
     kind = format_of(files)
+    if spacing is not None and kind != "PNG":
+        raise ScanError(f"spacing is for PNG slices, this is {kind}, which has its own; drop it")
     if kind == "DICOM":
         name = safe_name(stem_of(paths[0] if len(paths) == 1 else paths[0].resolve().parent))
         return dicom.read_dicom(files, name, series, check_hu)
@@ -84,7 +85,10 @@ def _read(
     if kind == "PNG":
         return png_slices.read_png_slices(files, spacing, check_hu)
     if folder or len(files) > 1:
-        raise ScanError(f"it holds {len(files)} files, {files[0].name} is {kind}: give one of them")
+        raise ScanError(
+            f"these are {len(files)} files without DICOM, of which one at least is {kind}: give "
+            "the one file that is the scan"
+        )
     return itk_files.read_itk(files[0], kind, check_hu)
 
 

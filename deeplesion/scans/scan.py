@@ -9,7 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from deeplesion.datasets.lesion_record import DataError
 from deeplesion.scans.geometry import Geometry
+
+
+class ScanError(DataError):
+    """A scan that cannot be read, or is not what it should be."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,9 +36,14 @@ class Scan:
         thickness: Thickness of a slice in mm as the header says; NaN where it does not. Their
             distance is ``slice_interval``.
         files: What was read; for DICOM one file per slice of ``hu`` (one in all if multi-frame).
+        frames: For multi-frame DICOM the number, from 1, of the frame in its file, for each slice
+            of ``hu``; empty for others.
+        interpolated: Slices of ``hu`` that were missing and were interpolated; their file (and
+            frame) is the nearest one.
         identity: Who and when: patient's name and ID, dates, institution. Never written unless
             asked for.
-        warnings: What was found and mended (doubled slices, gaps, ...), a sentence each.
+        warnings: What was found and mended (doubled slices, gaps, ...), a sentence each. They name
+            no file and quote no description, for these may tell who the patient is.
     """
 
     name: str
@@ -43,6 +53,8 @@ class Scan:
     stored: Geometry
     thickness: float = float("nan")
     files: tuple[Path, ...] = ()
+    frames: tuple[int, ...] = ()
+    interpolated: tuple[int, ...] = ()
     identity: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 

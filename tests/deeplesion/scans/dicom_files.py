@@ -177,7 +177,10 @@ def _new(how: Options, series: str, instance: int) -> Dataset:
     dataset.SOPInstanceUID = generate_uid(entropy_srcs=[series, str(instance)])
     dataset.PatientName, dataset.PatientID = "Doe^Jane", "4711"
     dataset.PatientBirthDate, dataset.StudyDate = "19700101", "20200202"
-    dataset.InstitutionName = "General Hospital"
+    dataset.PatientSex, dataset.AccessionNumber = "F", "A0815"
+    dataset.StudyTime, dataset.StudyID = "121314", "S1"
+    dataset.InstitutionName, dataset.Manufacturer = "General Hospital", "Maker"
+    dataset.ReferringPhysicianName = "House^Gregory"
     dataset.StudyInstanceUID = how.study_uid or generate_uid(entropy_srcs=["study"])
     dataset.SeriesInstanceUID = series
     dataset.FrameOfReferenceUID = generate_uid(entropy_srcs=["frame"])
