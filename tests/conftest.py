@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.browser import Driver, open_browser
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
 
@@ -46,3 +49,10 @@ def synthetic_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     masks = [sys.executable, str(REPO_ROOT / "tools/make_masks.py"), "--data-root", str(root)]
     subprocess.run([*masks, "--split", "all"], check=True)
     return root
+
+
+@pytest.fixture(scope="session")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
+    """A browser without a window, see :mod:`tests.browser`."""
+    with open_browser(tmp_path_factory.mktemp("browser")) as browser:
+        yield browser

@@ -29,8 +29,8 @@ STEPS = (1, 2, 4)
 MAX_SHRINK = 8
 #: Slices that are coded to estimate how large a page becomes.
 PROBES = 9
-_MEMORY_LEVEL = 9
 _LEVEL = 6
+_MEMORY_LEVEL = 9
 
 
 class PixelFormat(NamedTuple):
@@ -66,7 +66,8 @@ def encode_slice(hu: NDArray[np.generic], pixels: PixelFormat) -> str:
     error = (levels - _predicted(levels)).astype(np.int16).astype(np.int32)
     folded = ((error << 1) ^ (error >> 15)).astype(np.uint16)
     low, high = (folded & 255).astype(np.uint8), (folded >> 8).astype(np.uint8)
-    packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, 15, _MEMORY_LEVEL, zlib.Z_FILTERED)
+    # Noise repeats itself by chance alone: runs are worth looking for, longer repeats are not.
+    packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS, _MEMORY_LEVEL, zlib.Z_RLE)
     packed = packer.compress(low.tobytes()) + packer.compress(high.tobytes()) + packer.flush()
     return base64.b64encode(packed).decode("ascii")
 

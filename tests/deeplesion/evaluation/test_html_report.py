@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,18 @@ from deeplesion.canvas import STYLES
 from deeplesion.evaluation.html_report import render, write_report
 from deeplesion.evaluation.plots import COLORS
 from deeplesion.offline_page import escaped_json
+from tests.browser import (
+    DESKTOP,
+    PHONE,
+    Driver,
+    check_quiet,
+    choose,
+    click,
+    press,
+    settle,
+    text,
+    visit,
+)
 from tests.deeplesion.evaluation.report_material import (
     EVIL,
     case_of,
@@ -27,44 +38,6 @@ from tests.deeplesion.evaluation.report_material import (
 )
 
 PAGE = Path(__file__).resolve().parents[3] / "deeplesion/evaluation/page"
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--hide-scrollbars",
-)
-DESKTOP, PHONE = (1280, 900), (360, 740)
-Driver = Any
-
-
-def browser_path() -> str:
-    """A Chromium, or skip."""
-    for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"):
-        if (found := shutil.which(name)) is not None:
-            return found
-    return pytest.skip("no browser: apt-get install chromium chromium-driver")
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
-    """A browser without a window."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="pip install selenium")
-    binary, service = browser_path(), shutil.which("chromedriver")
-    if service is None:
-        pytest.skip("no chromedriver: apt-get install chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    browser = webdriver.Chrome(options, webdriver.ChromeService(service))
-    yield browser
-    browser.quit()
 
 
 @pytest.fixture(scope="module")
@@ -84,69 +57,6 @@ def page(driver: Driver, report: tuple[Path, dict[str, Any]]) -> Iterator[Driver
     visit(driver, report[0])
     yield driver
     check_quiet(driver)
-
-
-def visit(driver: Driver, path: Path, size: tuple[int, int] = DESKTOP, dark: bool = False) -> None:
-    """Open a file in a window of some size."""
-    width, height = size
-    scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
-    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": size == PHONE}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    driver.get("about:blank")
-    for log in ("performance", "browser"):
-        driver.get_log(log)
-    driver.get(path.as_uri())
-    assert driver.execute_script("return document.documentElement.dataset.ready") == "true"
-
-
-def check_quiet(driver: Driver) -> None:
-    """No errors in the console, nothing loaded but the file, no text taken for code."""
-    assert driver.get_log("browser") == []
-    messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
-    sent = [m["params"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-    # The browser may still be loading its own start page.
-    urls = [item["request"]["url"] for item in sent if item["documentURL"].startswith("file:")]
-    assert urls
-    assert {re.split(":", url)[0] for url in urls} <= {"file", "data"}
-    assert sum(url.startswith("file:") for url in urls) == 1
-    assert driver.execute_script("return window.broken") is None
-
-
-def text(driver: Driver, element: str) -> str:
-    """Text of an element by its id."""
-    found: str = driver.find_element("id", element).get_attribute("textContent")
-    return found
-
-
-def press(driver: Driver, element: str, *keys: str) -> None:
-    """Press keys on an element, and let the page draw."""
-    driver.find_element("id", element).send_keys(*keys)
-    settle(driver)
-
-
-def settle(driver: Driver) -> None:
-    """Wait until the page has drawn what was asked for."""
-    twice = "requestAnimationFrame(() => requestAnimationFrame(arguments[0]))"
-    driver.execute_async_script(twice)
-
-
-def click(driver: Driver, selector: str) -> None:
-    """Click what a selector finds first."""
-    element = driver.find_element("css selector", selector)
-    driver.execute_script(
-        "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", element
-    )
-    element.click()
-    settle(driver)
-
-
-def choose(driver: Driver, selector: str, value: str) -> None:
-    """Choose an option of a select."""
-    from selenium.webdriver.support.ui import Select
-
-    Select(driver.find_element("css selector", selector)).select_by_value(value)
-    settle(driver)
 
 
 def table(driver: Driver) -> list[list[str]]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deeplesion.lesions.document import build_document
 from deeplesion.lesions.lesion import Lesion, SliceMask
 from deeplesion.lesions.model_card import ModelCard
+from deeplesion.lesions.pixels import PixelFormat
 from deeplesion.scans.geometry import Geometry
 from deeplesion.scans.scan import Scan
 
@@ -32,7 +36,7 @@ def make_scan(size: tuple[int, int, int] = (60, 40, 24), seed: int = 0) -> Scan:
     radius = np.hypot(across, down)
     plain = np.where(radius > 0.95, -1000, np.where(radius > 0.5, 40, -850))
     hu = plain[None] + rng.normal(0, 12, (depth, height, width))
-    hu[-1, -1, -1], hu[0, 0, 0] = 3071, -1024
+    hu[-1, -1, -1], hu[0, 0, 0] = 3071, -1100
     direction = np.diag([1.0, 1.0, -1.0])
     geometry = Geometry(np.array([-20.0, -30.0, 100.0]), np.array(SPACING), direction, size)
     # The file counts slices from feet to head.
@@ -77,7 +81,7 @@ def make_lesions() -> list[Lesion]:
     return [
         make_lesion(1, 0.91, (24, 16, 33, 23), range(8, 13), 10),
         make_lesion(2, 0.55, (6, 17, 11, 22), range(3, 6), 4),
-        make_lesion(3, 0.12, (40, 22, 43, 25), range(10, 11), 10),
+        make_lesion(3, 0.12, (50, 18, 53, 21), range(10, 11), 10),
     ]
 
 
@@ -86,3 +90,25 @@ def make_document(scan: Scan, lesions: list[Lesion], with_identity: bool = False
     card = ModelCard("config_of_test.py", "c0" * 32, "epoch_20.pth", "ab" * 32, version="9.8.7")
     settings = {"score_threshold": 0.1, "linking": {"iou": 0.3}}
     return build_document(scan, lesions, card, settings, with_identity)
+
+
+def decode(text: str, shape: tuple[int, int], pixels: PixelFormat) -> NDArray[np.int64]:
+    """HU of a coded slice, pixel after pixel, as ``volume.js`` decodes it.
+
+    Args:
+        text: As :func:`deeplesion.lesions.pixels.encode_slice` gives.
+        shape: Rows and columns of the slice in voxels.
+        pixels: The format.
+    """
+    height, width = (-(-length // pixels.shrink) for length in shape)
+    planes = np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8).astype(int)
+    folded = planes[: height * width] + 256 * planes[height * width :]
+    error = np.where(folded % 2, -(folded + 1) // 2, folded // 2).reshape(height, width)
+    levels = np.zeros((height + 1, width + 1), int)
+    for y in range(height):
+        for x in range(width):
+            left, up, corner = levels[y + 1, x], levels[y, x + 1], levels[y, x]
+            known = [left] if y == 0 else [up] if x == 0 else [left, up, left + up - corner]
+            value = int(np.median(known)) + error[y, x]
+            levels[y + 1, x + 1] = (value + 2**15) % 2**16 - 2**15
+    return levels[1:, 1:] * pixels.step
