@@ -24,6 +24,7 @@ from deeplesion.engine.cli import USER_ERRORS, plain_message, run_tool
 from deeplesion.engine.config import UsageError
 from deeplesion.engine.distributed import worker_group
 from deeplesion.inference import LesionDetector
+from deeplesion.inference.memory import keep_freed_memory
 from deeplesion.inference.runs import (
     RUN_FILE,
     Outcome,
@@ -197,6 +198,7 @@ def detect(args: argparse.Namespace) -> None:
     """Look at all scans, each process at its share."""
     sources: list[Path | list[Path]] = [args.scans] if args.one_scan else list(args.scans)
     check_out(args.out)
+    keep_freed_memory()
     firsts = [source if isinstance(source, Path) else source[0].parent for source in sources]
     folders = [args.out / name for name in folder_names(firsts)]
     with worker_group() as (rank, processes):

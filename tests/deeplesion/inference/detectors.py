@@ -17,8 +17,6 @@ from tests.conftest import REPO_ROOT
 
 NAME = "mask-rcnn_alignshift-densenet-small_7x2mm_500it_synthetic.py"
 SMALL = REPO_ROOT / "configs/alignshift" / NAME
-    REPO_ROOT / "configs/alignshift/mask-rcnn_alignshift-densenet-small_7x2mm_500it_synthetic.py"
-)
 TINY = """
 _base_ = "{base}"
 model = dict(
