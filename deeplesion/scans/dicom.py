@@ -124,4 +124,4 @@ def _identity(path: Path) -> dict[str, str]:
 def _of_strangers(headers: Headers) -> list[str]:
     if not headers.strangers:
         return []
-    return [f"{len(headers.strangers)} files that are not DICOM were skipped"]
+    return [f"files that are not DICOM were skipped: {len(headers.strangers)}"]

@@ -183,7 +183,7 @@ def _without_doubles(
         else:
             return _one_phase(ordered, (kept[-1], item), same_pixels, warnings)
     if dropped:
-        warnings.append(f"{len(dropped)} files of slices that were there twice were dropped")
+        warnings.append(f"slices that were there twice were dropped: {len(dropped)}")
     return kept
 
 
@@ -261,7 +261,7 @@ def _grid(along: NDArray[np.float64], warnings: list[str]) -> tuple[NDArray[np.i
         raise mixed
     if missing:
         warnings.append(
-            f"{missing} of {index[-1] + 1} slices are missing and were interpolated linearly"
+            f"slices that are missing were interpolated linearly: {missing} of {index[-1] + 1}"
         )
     return index, interval
 

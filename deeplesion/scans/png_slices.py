@@ -60,7 +60,7 @@ def read_png_slices(
     if check_hu:
         checks.check_hu(hu)
     if skipped := [path for path in files if not _NUMBER.fullmatch(path.name)]:
-        warnings.append(f"{len(skipped)} files that are no numbered PNG were skipped")
+        warnings.append(f"files that are no numbered PNG were skipped: {len(skipped)}")
     return Scan(
         name=safe_name(folder.resolve().name),
         format="DeepLesion",

@@ -112,6 +112,6 @@ def format_of(files: Sequence[Path]) -> str:
             return kind
         first = first or kind
     if not first:
-        what = "it is" if len(files) == 1 else f"none of its {len(files)} files is"
-        raise ScanError(f"{what} not {', '.join(['DICOM', *_ITK_FORMATS])} or PNG of DeepLesion")
+        what = "it is not" if len(files) == 1 else f"none of its {len(files)} files is"
+        raise ScanError(f"{what} DICOM, {', '.join(_ITK_FORMATS)} or a 16-bit PNG of DeepLesion")
     return first

@@ -48,7 +48,7 @@ def write_labels(path: str | os.PathLike[str], labels: NDArray[Any], scan: Scan)
     image.SetDirection(scan.stored.direction.ravel().tolist())
     with atomic_write(target) as temporary:
         # ITK goes by the whole suffix, of which the temporary file has the last part.
-        named = temporary.with_name(f"{temporary.name}{suffix}")
+        named = temporary.with_name(f"{temporary.stem}.whole{suffix}")
         try:
             SimpleITK.WriteImage(image, str(named), useCompression=suffix.endswith(".gz"))
             named.replace(temporary)
