@@ -8,8 +8,9 @@ Each lesion is two groups of measurements that share a tracking identifier and i
   deviation, least and greatest HU) and the detector's score, for which there is no standard code
   (it is none of a probability): ``score``, scheme ``99DEEPLESION``.
 
-Where no lesion was found, for the template wants a measurement, there is one group that says so:
-``count``, scheme ``99DEEPLESION``, 0.
+Where the measured slice was missing in the series and was filled in, coordinates are on the image
+nearest to it. Where no lesion was found, for the template wants a measurement, there is one group
+that says so: ``count``, scheme ``99DEEPLESION``, 0.
 
 A report belongs to the patient's study: it carries the name, ID and study of the images that it
 measures, as the standard asks. It is marked as unverified and preliminary.
@@ -43,6 +44,8 @@ COUNT = Code("count", "99DEEPLESION", "Number of lesions reported")
 SERIES_DESCRIPTION = "Lesion detection (research, unverified)"
 #: Above what scanners use, so that the report comes last in a list of series.
 SERIES_NUMBER = 9100
+#: How far from any image a measured slice may lie: readers fill gaps of missing slices.
+FARTHEST_MM = 5.5
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "deeplesion-alignshift")
 _NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 _MAY_BE_EMPTY = (
@@ -144,7 +147,7 @@ def _images(scan: Scan, document: Mapping[str, Any]) -> list[_Image]:
     images = []
     for lesion in document["lesions"]:
         corners = scan.geometry.to_patient(_corners(lesion))
-        plane = nearest_plane(planes, corners, scan.slice_interval / 2)
+        plane = nearest_plane(planes, corners, max(scan.slice_interval / 2, FARTHEST_MM))
         if plane.file not in headers:
             headers[plane.file] = _header(plane.file)
         images.append(_Image(plane, headers[plane.file]))
@@ -189,11 +192,7 @@ def _axes_group(
         )
     ]
     return sr.MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=_tracking(lesion, document),
-        finding_type=codes.SCT.Lesion,
-        finding_category=codes.SCT.MorphologicallyAbnormalStructure,
-        algorithm_id=algorithm,
-        measurements=measurements,
+        measurements=measurements, **_finding(lesion, document, algorithm)
     )
 
 
@@ -216,16 +215,13 @@ def _region_group(
         ),
     ]
     return sr.PlanarROIMeasurementsAndQualitativeEvaluations(
-        tracking_identifier=_tracking(lesion, document),
         referenced_region=region,
-        finding_type=codes.SCT.Lesion,
-        finding_category=codes.SCT.MorphologicallyAbnormalStructure,
-        algorithm_id=algorithm,
         measurements=[
             sr.Measurement(name=name, value=value, unit=unit, derivation=derivation)
             for name, value, unit, derivation in values
             if value is not None
         ],
+        **_finding(lesion, document, algorithm),
     )
 
 
@@ -255,11 +251,20 @@ def _pixels(scan: Scan, image: _Image, points: ArrayLike, z: int) -> Floats:
     return image.plane.to_pixels(scan.geometry.to_patient(voxels))
 
 
-def _tracking(lesion: Mapping[str, Any], document: Mapping[str, Any]) -> sr.TrackingIdentifier:
+def _finding(
+    lesion: Mapping[str, Any], document: Mapping[str, Any], algorithm: sr.AlgorithmIdentification
+) -> dict[str, Any]:
+    """What both groups of a lesion have in common."""
     generator = document["generator"]
     settings = json.dumps(generator["settings"], sort_keys=True, default=str)
     key = [document["scan"]["id"], *_hashes(generator), settings, str(lesion["number"])]
-    return sr.TrackingIdentifier(uid=_uid(key), identifier=f"Lesion {lesion['number']}")
+    name = f"Lesion {lesion['number']}"
+    return {
+        "tracking_identifier": sr.TrackingIdentifier(uid=_uid(key), identifier=name),
+        "finding_type": codes.SCT.Lesion,
+        "finding_category": codes.SCT.MorphologicallyAbnormalStructure,
+        "algorithm_id": algorithm,
+    }
 
 
 def _observer(document: Mapping[str, Any]) -> sr.ObserverContext:

@@ -119,6 +119,9 @@ def link_detections(
     if max_gap is None:
         max_gap = default_max_gap(key_stride(detections), interval)
     _check_rules(iou_threshold, max_gap, min_slices, nms_threshold)
+    for name, value in (("link", link_threshold), ("score", score_threshold)):
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name}_threshold must be in [0, 1], got {value}")
     found = _sorted_boxes(detections, link_threshold)
     reach = int(np.floor(max_gap / interval + _ROUNDING))
     chain = _chains(found, reach, iou_threshold)

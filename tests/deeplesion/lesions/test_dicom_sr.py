@@ -105,6 +105,18 @@ def test_frames_of_a_multi_frame_file_are_named(tmp_path: Path) -> None:
         assert reference.ReferencedFrameNumber == frame
 
 
+def test_slice_that_was_filled_in_is_shown_on_its_neighbor(tmp_path: Path) -> None:
+    scan, _ = write_series(tmp_path, SHUFFLED)
+    kept = tuple(file for z, file in enumerate(scan.files) if z != 3)
+    report = write_and_read(tmp_path, replace(scan, files=kept))
+    group = report.content.get_planar_roi_measurement_groups()[0]
+    reference = group.roi.ContentSequence[0].ReferencedSOPSequence[0]
+    assert reference.ReferencedSOPInstanceUID in (f"{ROOT}2.2", f"{ROOT}2.4")
+    assert group.roi.value.min(axis=0) == pytest.approx([4, 5])
+    with pytest.raises(DataError, match="no file of the series lies where a lesion was measured"):
+        write_sr(tmp_path / "x.dcm", replace(scan, files=kept[:1]), document_of(scan))
+
+
 def test_report_belongs_to_the_study_and_names_the_algorithm(tmp_path: Path) -> None:
     scan, _ = write_series(tmp_path, SHUFFLED)
     report = write_and_read(tmp_path, scan)

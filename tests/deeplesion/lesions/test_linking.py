@@ -160,6 +160,8 @@ def test_masks_go_with_their_boxes() -> None:
         ([], {"max_gap": -1}, "max_gap must be a distance >= 0 mm, got -1"),
         ([], {"min_slices": 0}, "min_slices must be at least 1"),
         ([], {"nms_threshold": 0}, "nms_threshold must be > 0"),
+        ([], {"link_threshold": np.nan}, r"link_threshold must be in \[0, 1\], got nan"),
+        ([], {"score_threshold": 50}, r"score_threshold must be in \[0, 1\], got 50"),
     ],
 )
 def test_what_cannot_be_is_named(found: list, options: dict, message: str) -> None:
