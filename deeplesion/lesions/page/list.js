@@ -19,7 +19,7 @@ const FIELDS = [
   ["size", "Long \u00d7 short (mm)", size, length],
   ["volume", "Vol. (cm\u00b3)", (lesion) => number(cubic(lesion), cubic(lesion) < 10 ? 2 : 1), cubic],
   ["hu", "Mean HU", (lesion) => number(mean(lesion), 0), mean],
-  ["position", "Position (mm)", (lesion) => compass(center(lesion).map(Math.round)).replace(/ (\d+)\.0/g, "$1"), (lesion) => center(lesion)[0]],
+  ["position", "Position (mm)", (lesion) => compass(center(lesion).map(Math.round)).replace(/ (\d+)\.0/g, "$1").replace(/ +/g, " "), (lesion) => center(lesion)[0]],
 ];
 /* Large is first where large matters. */
 const DESCENDING = new Set(["score", "size", "volume", "hu"]);

@@ -61,10 +61,11 @@ async function showSlice(z) {
       const forward = wanted >= state.shown ? 1 : -1;
       state.levels = levels;
       state.shown = wanted;
+      get("failure").hidden = true;
       paint();
       for (let i = 1; i <= PREFETCHED; i += 1) {
         const ahead = wanted + i * forward;
-        if (ahead >= 0 && ahead < DEPTH) levelsOf(ahead).catch(fail);
+        if (ahead >= 0 && ahead < DEPTH) levelsOf(ahead).catch(() => {}); /* told when it is shown */
       }
     }
   } catch (error) {
@@ -177,6 +178,7 @@ function drawCorners() {
   get("look").textContent = "L " + state.level + "  W " + state.width + " HU\nzoom " + state.zoom.toFixed(1) + "\u00d7";
   drawCursor();
   drawRuler();
+  get("slice").setAttribute("aria-valuetext", "slice " + state.shown + ", " + (get("shown-lesions").textContent || "no lesion"));
   root.dataset.slice = String(state.shown);
   root.dataset.zoom = state.zoom.toFixed(3);
 }

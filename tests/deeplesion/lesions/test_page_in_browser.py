@@ -18,12 +18,16 @@ from tests.deeplesion.lesions.page_material import EVIL, make_document, make_les
 
 WIDTH, HEIGHT, DEPTH = 60, 40, 24
 SPACING_X, SPACING_Y = 0.7, 1.4
+FLAT = ((20, 20), (10, 14), (57, 36))
 
 
 @pytest.fixture(scope="module")
 def scan() -> Scan:
-    """The scan that is shown."""
-    return make_scan()
+    """The scan that is shown, without noise about the voxels of :data:`FLAT`."""
+    scan = make_scan()
+    for x, y in FLAT:
+        scan.hu[10, y - 1 : y + 2, x - 1 : x + 2] = scan.hu[10, y, x]
+    return scan
 
 
 @pytest.fixture(scope="module")
@@ -142,9 +146,12 @@ def window(driver: Driver) -> tuple[int, int]:
 def gray(driver: Driver, x: int, y: int) -> int:
     """Gray of the canvas in the middle of a voxel."""
     left, top = place_of(driver, x, y)
+    # From a copy: the browser warns of canvases that are read again and again.
     script = (
-        "const image = document.getElementById('image');"
-        "const data = image.getContext('2d').getImageData(arguments[0], arguments[1], 1, 1).data;"
+        "const copy = document.createElement('canvas'); copy.width = copy.height = 1;"
+        "const pen = copy.getContext('2d', {willReadFrequently: true});"
+        "pen.drawImage(document.getElementById('image'), -arguments[0], -arguments[1]);"
+        "const data = pen.getImageData(0, 0, 1, 1).data;"
         "if (data[0] !== data[1] || data[0] !== data[2]) throw new Error('color'); return data[0]"
     )
     value: int = driver.execute_script(script, int(left), int(top))
@@ -219,11 +226,8 @@ def test_hu_and_positions_under_the_cursor(page: Driver, scan: Scan) -> None:
     for x, y in ((30, 20), (0, 0), (59, 39), (7, 18), (45, 5)):
         mouse(page, "mouseMoved", place_of(page, x, y))
         lines = text(page, "cursor").split("\n")
-        assert lines[:3] == [
-            f"{scan.hu[10, y, x]} HU",
-            f"voxel {x}, {y}, 10",
-            f"in file {x}, {y}, 13",
-        ]
+        assert lines[0] == f"{scan.hu[10, y, x]} HU"
+        assert lines[1:3] == [f"voxel {x}, {y}, 10", f"in file {x}, {y}, 13"]
         left, posterior, superior = scan.geometry.to_patient([x, y, 10])
         assert lines[3] == (
             f"{'L' if left >= 0 else 'R'} {abs(left):.1f}  "
@@ -243,10 +247,9 @@ def test_presets_change_the_pixels(page: Driver, scan: Scan) -> None:
         assert window(page) == (level, width)
         pressed = page.find_elements("css selector", "#presets [aria-pressed='true']")
         assert [button.text for button in pressed] == [name.capitalize()]
-        for x, y in ((20, 20), (10, 8), (54, 30)):
+        for x, y in FLAT:
             wanted = np.clip((scan.hu[10, y, x] - (level - width / 2)) * 255 / width, 0, 255)
-            # Between centers of voxels their noise is interpolated.
-            assert gray(page, x, y) == pytest.approx(wanted, abs=1 + 4 * 255 / width)
+            assert gray(page, x, y) == pytest.approx(wanted, abs=1)
     keys(page, "6")
     assert window(page) == (round((3071 - 1100) / 2), 3071 + 1100)
 
@@ -265,8 +268,6 @@ def test_dragging_changes_window_slice_or_place(page: Driver) -> None:
     click(page, "[data-tool='slices']")
     drag(page, 0, 80)
     assert int(page.execute_script("return document.documentElement.dataset.slice")) > 10
-    before = page.find_element("id", "image").rect
-    assert before == page.find_element("id", "image").rect
 
 
 def test_level_and_width_can_be_typed(page: Driver) -> None:
@@ -274,7 +275,7 @@ def test_level_and_width_can_be_typed(page: Driver) -> None:
 
     for name, value in (("level", -20), ("width", 0)):
         field = page.find_element("id", name)
-        field.clear()
+        field.send_keys(Keys.CONTROL + "a")
         field.send_keys(str(value), Keys.TAB)
     assert window(page) == (-20, 1)
     keys(page, Keys.SHIFT + Keys.ARROW_UP, Keys.ARROW_RIGHT)
@@ -282,18 +283,16 @@ def test_level_and_width_can_be_typed(page: Driver) -> None:
 
 
 def test_zooming_keeps_what_is_under_the_cursor(page: Driver) -> None:
-    place = place_of(page, 40, 10)
+    place = place_of(page, 30, 10)  # in the middle across: there is room beside the slice
     mouse(page, "mouseMoved", place)
     before = text(page, "cursor")
     for _ in range(4):
         wheel(page, -100, place, modifiers=2)
-    mouse(page, "mouseMoved", (place[0] + 1, place[1]))
     assert text(page, "cursor") == before
     assert page.execute_script("return document.documentElement.dataset.zoom") == "2.441"
-    drag(page, 50, 0, modifiers=8)
+    drag(page, 0, 50, modifiers=8)
     mouse(page, "mouseMoved", place)
-    moved = text(page, "cursor")
-    assert int(re.search(r"voxel (\d+)", moved).group(1)) < 40
+    assert int(re.search(r"voxel \d+, (\d+)", text(page, "cursor")).group(1)) < 10
     keys(page, "f")
     assert page.execute_script("return document.documentElement.dataset.zoom") == "1.000"
     mouse(page, "mouseMoved", place)
@@ -335,12 +334,15 @@ def test_the_list_jumps(page: Driver) -> None:
 
 
 def test_clicks_on_boxes_and_on_the_strip(page: Driver) -> None:
+    from selenium.webdriver import ActionChains
+
     at = place_of(page, 51, 19)
     for kind in ("mousePressed", "mouseReleased"):
         mouse(page, kind, at, button="left", clickCount=1)
     settle(page)
     assert text(page, "detail").startswith("Lesion 3")
-    click(page, "#strip .bar[data-number='2'] rect")
+    bar = page.find_element("css selector", "#strip .bar[data-number='2'] rect")
+    ActionChains(page).click(bar).perform()
     wait_for_slice(page, 4)
     assert text(page, "detail").startswith("Lesion 2")
 
@@ -421,9 +423,6 @@ def test_texts_stay_texts(page: Driver) -> None:
 def test_fingers_on_a_phone(driver: Driver, file: Path) -> None:
     visit(driver, file, PHONE)
     wait_for_slice(driver, 10)
-    driver.execute_cdp_cmd(
-        "Emulation.setTouchEmulationEnabled", {"enabled": True, "maxTouchPoints": 5}
-    )
     touch(driver, ((150, 60), (150, 140)))
     z = int(driver.execute_script("return document.documentElement.dataset.slice"))
     assert z > 10
