@@ -329,3 +329,20 @@ def test_help_has_an_example_and_the_exit_codes(capsys: pytest.CaptureFixture[st
     shown = capsys.readouterr().out
     assert "python tools/detect.py" in shown
     assert "exit codes:" in shown
+
+
+def test_the_five_lines_of_the_docs_do_it(
+    scans: dict[str, Path],
+    detector: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    page = (REPO_ROOT / "docs/detect.md").read_text(encoding="utf-8")
+    code = page.partition("```py\n")[2].partition("```")[0]
+    (tmp_path / "config.py").symlink_to(detector[1])
+    (tmp_path / "weights.pth").symlink_to(detector[3])
+    (tmp_path / "scan.nii.gz").symlink_to(scans["NIfTI"])
+    monkeypatch.chdir(tmp_path)
+    assert len([line for line in code.splitlines() if line]) <= 5
+    exec(code, {})
+    assert (tmp_path / "findings/report.html").is_file()
