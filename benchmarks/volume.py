@@ -169,18 +169,31 @@ def make_figures(times: Times, peaks: list[int], slices: tuple[int, int]) -> lis
     """What was measured beside its bars."""
     ratios = np.divide(times.by_slice, times.engine)
     low, high = np.percentile(ratios, [25, 75]).tolist()
-    medians = [float(np.median(seconds)) for seconds in times]
+    engine, by_slice = (float(np.median(seconds)) for seconds in times)
     few, many = slices
     return [
         Figure(
-            "volume", "scan file to lesions.json", "s", *medians, "key slice by key slice",
-            "speedup", BAR, (low, high),
+            key="volume",
+            what="scan file to lesions.json",
+            unit="s",
+            ours=engine,
+            reference=by_slice,
+            against="key slice by key slice",
+            kind="speedup",
+            bar=BAR,
+            spread=(low, high),
         ),
         Figure(
-            "volume_memory", f"peak memory of {many} slices, without the scan", "MB",
-            peaks[1] / MEGABYTE, peaks[0] / MEGABYTE, f"{few} slices", "share", MEMORY_BAR,
+            key="volume_memory",
+            what=f"peak memory of {many} slices, without the scan",
+            unit="MB",
+            ours=peaks[1] / MEGABYTE,
+            reference=peaks[0] / MEGABYTE,
+            against=f"{few} slices",
+            kind="share",
+            bar=MEMORY_BAR,
         ),
-    ]  # fmt: skip
+    ]
 
 
 def to_markdown(figures: list[Figure], machine: dict[str, Any]) -> str:

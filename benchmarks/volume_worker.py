@@ -185,7 +185,7 @@ def main(kind: str, text: str) -> None:
     torch.set_num_threads(settings["threads"])
     if kind in settings["keep_memory"]:
         keep_freed_memory()
-    contestant = {"engine": Engine, "by_slice": BySlice}[kind](settings)
+    contestant = Engine(settings) if kind == "engine" else BySlice(settings)
     out = Path(settings["out"])
     for _ in sys.stdin:
         start = time.perf_counter()

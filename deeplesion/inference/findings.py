@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from deeplesion.datasets.lesion_record import DataError
 from deeplesion.engine.config import UsageError
 from deeplesion.lesions.document import build_document, write_json
 from deeplesion.lesions.label_maps import label_map
@@ -86,7 +88,7 @@ class Findings:
                 scans only.
             with_identity: Whether files may tell who the patient is. The SR always does, for it
                 belongs to the patient's study.
-            overwrite: Whether the folder may replace one of that name.
+            overwrite: Whether the folder may replace findings of that name; nothing else is.
             extra: Further JSON files by name.
 
         Returns:
@@ -98,6 +100,8 @@ class Findings:
         """
         if unknown := set(without) - OUTPUTS.keys():
             raise UsageError(f"outputs are {', '.join(OUTPUTS)}, got {', '.join(sorted(unknown))}")
+        if overwrite:
+            _check_replaceable(Path(folder))
         wanted = [name for name in OUTPUTS if name not in without]
         if self.scan.format != DICOM and "sr" in wanted:
             wanted.remove("sr")
@@ -124,9 +128,25 @@ class Findings:
         elif name == "html":
             write_page(path, self.scan, self.lesions, document)
         elif name == "sr":
-            from deeplesion.lesions.dicom_sr import write_sr
+            self._write_sr(path, document)
 
-            write_sr(path, self.scan, self.lesions, document)
+    def _write_sr(self, path: Path, document: Mapping[str, Any]) -> None:
+        from deeplesion.lesions.dicom_sr import write_sr
+
+        try:
+            write_sr(path, self.scan, document)
+        except DataError as error:
+            # What headers lack for a report must not cost all the rest.
+            warnings.warn(f"no structured report was written: {error}", stacklevel=4)
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Refuse to replace what are no findings: a folder of another purpose has their name."""
+    if not folder.exists():
+        return
+    inside = {path.name for path in folder.iterdir()} if folder.is_dir() else {""}
+    if inside and not inside & {OUTPUTS["json"], OUTPUTS["csv"], OUTPUTS["html"]}:
+        raise UsageError(f"{folder} holds no findings and is not replaced: name another folder")
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,12 +55,33 @@ def test_outputs_can_be_left_out(findings: Findings, tmp_path: Path) -> None:
 def test_a_folder_is_replaced_only_when_asked(findings: Findings, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/old").touch()
+    (tmp_path / "out/lesions.csv").touch()
     only_json = ("csv", "labels", "overlays", "html")
     with pytest.raises(UsageError, match="out exists"):
         findings.save(tmp_path / "out", without=only_json)
     findings.save(tmp_path / "out", without=only_json, overwrite=True)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["lesions.json"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_nothing_but_findings_is_replaced(findings: Findings, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/thesis.tex").touch()
+    with pytest.raises(UsageError, match="out holds no findings and is not replaced"):
+        findings.save(tmp_path / "out", overwrite=True)
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="file holds no findings"):
+        findings.save(tmp_path / "file", overwrite=True)
+    assert (tmp_path / "out/thesis.tex").exists()
+
+
+def test_headers_that_lack_what_a_report_needs_cost_the_report_alone(
+    findings: Findings, tmp_path: Path
+) -> None:
+    from_dicom = replace(findings, scan=replace(findings.scan, format="DICOM", files=()))
+    with pytest.warns(UserWarning, match="no structured report was written: "):
+        written = from_dicom.save(tmp_path / "out", without=("html", "overlays"))
+    assert [path.name for path in written] == ["lesions.csv", "lesions.json", "lesions.nii.gz"]
 
 
 @pytest.mark.parametrize("there", [False, True])

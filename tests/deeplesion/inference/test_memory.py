@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
 from deeplesion.inference import memory
+from tests.conftest import REPO_ROOT
 
 CPU = torch.device("cpu")
 
@@ -34,3 +38,16 @@ def test_as_many_as_fit_but_not_more_than_help(
 )
 def test_what_is_lack_of_memory(error: BaseException, expected: bool) -> None:
     assert memory.is_out_of_memory(error) is expected
+
+
+def test_malloc_is_told_where_it_can_be() -> None:
+    code = "from deeplesion.inference.memory import keep_freed_memory as k; print(k())"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPO_ROOT
+    )
+    assert result.stdout.strip() in ("True", "False")
+
+
+def test_another_malloc_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: object())
+    assert memory.keep_freed_memory() is False
