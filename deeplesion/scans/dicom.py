@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings as python_warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from deeplesion.scans import checks
 from deeplesion.scans.dicom_headers import Headers, read_headers
 from deeplesion.scans.dicom_pixels import is_whole, read_hu, same_pixels
-from deeplesion.scans.dicom_series import choose_series, find_series
+from deeplesion.scans.dicom_series import Series, choose_series, find_series
 from deeplesion.scans.dicom_stack import Stack, build_stack
 from deeplesion.scans.orientation import Turn
 from deeplesion.scans.scan import Scan, ScanError
@@ -26,7 +27,7 @@ IDENTIFYING = (
     *("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "StudyID"),
     *("AccessionNumber", "StudyDate", "StudyTime", "SeriesDate", "SeriesTime"),
     *("AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime", "ContentDate", "ContentTime"),
-    *("StudyDescription", "SeriesDescription", "ProtocolName", "SeriesNumber"),
+    *("StudyDescription", "SeriesDescription", "ProtocolName"),
     *("InstitutionName", "InstitutionAddress", "InstitutionalDepartmentName", "StationName"),
     *("ReferringPhysicianName", "PerformingPhysicianName", "PhysiciansOfRecord"),
     *("NameOfPhysiciansReadingStudy", "OperatorsName", "DeviceSerialNumber"),
@@ -66,27 +67,43 @@ def read_dicom(
     hu = checks.to_int16(hu)
     if check_hu:
         checks.check_hu(hu)
-    if sum(item.info.kind == "CT" for item in found) > 1:
-        number = chosen.info.number
-        name = f"{name}_series{chosen.info.uid.split('.')[-1] if number is None else number}"
-    # From head to feet, as the slices of hu.
-    step = -1 if turn.flips[2] else 1
-    origins = [stack.slices[place] for place in _nearest(stack)[::step]]
-    paths = tuple(item.path for item in origins)
-    there = np.isin(np.arange(len(hu)), stack.index)[::step]
+    thickness = stack.slices[0].thickness
     return Scan(
-        name=name,
+        name=_name(name, chosen, found),
         format="DICOM",
         hu=hu,
         geometry=turn.geometry(stack.geometry),
         stored=stack.geometry,
-        thickness=stack.slices[0].thickness if stack.slices[0].thickness > 0 else float("nan"),
-        files=paths if len(set(paths)) > 1 else paths[:1],
-        frames=tuple(item.frame + 1 for item in origins if item.frame is not None),
-        interpolated=tuple(np.flatnonzero(~there).tolist()),
+        thickness=thickness if thickness > 0 else math.nan,
         identity=identity,
         warnings=(*_of_strangers(headers), *warnings, *stack.warnings),
+        **_origins(stack, turn),
     )
+
+
+def _name(name: str, chosen: Series, found: Sequence[Series]) -> str:
+    """The name of a scan, with what tells its series from others of the same folder."""
+    numbers = [series.info.number for series in found if series.info.kind == "CT"]
+    if len(numbers) == 1:
+        return name
+    number = chosen.info.number
+    if number is None or numbers.count(number) > 1:
+        return f"{name}_series{chosen.info.uid.split('.')[-1]}"
+    return f"{name}_series{number}"
+
+
+def _origins(stack: Stack, turn: Turn) -> dict[str, Any]:
+    """Files, frames and whether interpolated, from head to feet as the slices of ``hu``."""
+    step = -1 if turn.flips[2] else 1
+    places = np.arange(stack.geometry.size[2])[::step]
+    distances = np.abs(places[:, None] - stack.index)
+    nearest = [stack.slices[place] for place in distances.argmin(axis=1)]
+    paths = tuple(item.path for item in nearest)
+    return {
+        "files": paths if len(set(paths)) > 1 else paths[:1],
+        "frames": tuple(item.frame + 1 for item in nearest if item.frame is not None),
+        "interpolated": tuple(np.flatnonzero(distances.min(axis=1)).tolist()),
+    }
 
 
 def _read_stack(stack: Stack) -> tuple[NDArray[Any], Turn, bool]:
@@ -105,12 +122,6 @@ def _read_stack(stack: Stack) -> tuple[NDArray[Any], Turn, bool]:
             filled = planes[below] * (1 - weight) + planes[above] * weight
             planes[place] = np.rint(filled) if dtype is np.int16 else filled
     return hu, turn, doubtful
-
-
-def _nearest(stack: Stack) -> NDArray[np.int64]:
-    """For each place of the grid the nearest slice that is there."""
-    places = np.arange(stack.geometry.size[2])
-    return np.abs(places[:, None] - stack.index).argmin(axis=1)
 
 
 def _identity(path: Path) -> dict[str, str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from deeplesion.scans.dicom_tags import DIRECTORY_CLASS, TAGS, Tags
+from deeplesion.scans.dicom_tags import CT_CLASSES, DIRECTORY_CLASS, TAGS, Tags
 from deeplesion.scans.formats import sniff
 from deeplesion.scans.scan import ScanError
 
@@ -118,9 +118,11 @@ def _headers_of(path: Path) -> Iterator[SliceHeader]:
         return
     if not tags.text("SeriesInstanceUID"):
         raise ValueError("its header ends early, or has no SeriesInstanceUID")
-    if not tags.is_multi_frame:
+    if not tags.is_multi_frame or tags.sop_class not in CT_CLASSES:
         yield _slice_header(path, None, tags)
         return
+    if tags.described_frames < tags.frames:
+        raise ValueError(f"it has {tags.frames} frames and describes {tags.described_frames}")
     for frame in range(tags.frames):
         yield _slice_header(path, frame, Tags(dataset, frame))
 

@@ -50,7 +50,8 @@ def read_hu(item: SliceHeader, out: NDArray[Any]) -> bool:
     values = stored_values(item)
     hu: NDArray[Any]
     if is_whole(item):
-        hu = values.astype(np.int32) * np.int32(item.slope) + np.int32(item.intercept)
+        wide = np.int32 if values.itemsize <= 2 else np.int64
+        hu = values.astype(wide) * int(item.slope) + int(item.intercept)
     else:
         hu = values * np.float32(item.slope) + np.float32(item.intercept)
     doubtful = False
@@ -84,7 +85,7 @@ def _significant_bits(pixels: NDArray[Any], item: SliceHeader) -> NDArray[np.int
     """Without what stands in bits that are not stored ones, such as overlays."""
     stored, high = item.bits
     allocated = pixels.dtype.itemsize * 8
-    if stored >= allocated:
+    if not stored - 1 <= high < allocated or stored >= allocated:
         return pixels
     above = allocated - 1 - high
     # Shifted up to the top and down again, the sign comes along.

@@ -31,6 +31,8 @@ MAX_SHIFT_MM = 1.0
 #: By how much orientation (cosines) and spacing (mm) may differ within a series.
 SAME_COSINE = 1e-3
 SAME_SPACING_MM = 1e-3
+#: A part of a series with several slices at one position must have this much of its positions.
+MIN_PART = 0.5
 _HU_UNITS = ("", "HU", "US", "HU_MOD", "UNSPECIFIED")
 
 SamePixels = Callable[[SliceHeader, SliceHeader], bool]
@@ -71,11 +73,12 @@ def build_stack(slices: Sequence[SliceHeader], same_pixels: SamePixels | None = 
     _check_each(slices)
     _check_alike(slices)
     warnings: list[str] = []
-    ordered = sorted(slices, key=lambda item: (_along(item), item.path.name, item.frame or 0))
-    ordered = _without_doubles(ordered, same_pixels, warnings)
+    # One normal for all: headers round each slice's, and a meter away that is half a millimeter.
+    normal = _normal(slices[0])
+    ordered = sorted(slices, key=lambda item: (_along(item, normal), item.label))
+    ordered = _without_doubles(ordered, normal, same_pixels, warnings)
     checks.check_slice_count(len(ordered))
     positions = np.array([item.position for item in ordered], np.float64)
-    normal = _normal(ordered[0])
     _check_shift(positions, normal)
     index, interval = _grid(positions @ normal, warnings)
     geometry = _geometry(ordered[0], interval, int(index[-1]) + 1)
@@ -90,7 +93,7 @@ def count_positions(slices: Sequence[SliceHeader]) -> int:
         _check_each(slices)
     except ScanError:
         return len(slices)
-    along = np.sort([_along(item) for item in slices])
+    along = np.sort([_along(item, _normal(slices[0])) for item in slices])
     return 1 + int(np.count_nonzero(np.diff(along) >= SAME_POSITION_MM))
 
 
@@ -165,23 +168,27 @@ def _normal(item: SliceHeader) -> NDArray[np.float64]:
     return np.cross(rows, columns).astype(np.float64)
 
 
-def _along(item: SliceHeader) -> float:
-    return float(np.array(item.position) @ _normal(item))
+def _along(item: SliceHeader, normal: NDArray[np.float64]) -> float:
+    return float(np.array(item.position) @ normal)
 
 
 def _without_doubles(
-    ordered: list[SliceHeader], same_pixels: SamePixels | None, warnings: list[str]
+    ordered: list[SliceHeader],
+    normal: NDArray[np.float64],
+    same_pixels: SamePixels | None,
+    warnings: list[str],
 ) -> list[SliceHeader]:
     """One slice at each position."""
     kept: list[SliceHeader] = []
     dropped: list[SliceHeader] = []
     for item in ordered:
-        if not kept or _along(item) - _along(kept[-1]) >= SAME_POSITION_MM:
+        if not kept or _along(item, normal) - _along(kept[-1], normal) >= SAME_POSITION_MM:
             kept.append(item)
         elif same_pixels is None or same_pixels(kept[-1], item):
             dropped.append(item)
         else:
-            return _one_phase(ordered, (kept[-1], item), same_pixels, warnings)
+            part = _one_phase(ordered, (kept[-1], item), warnings)
+            return _without_doubles(part, normal, same_pixels, warnings)
     if dropped:
         warnings.append(f"slices that were there twice were dropped: {len(dropped)}")
     return kept
@@ -190,17 +197,18 @@ def _without_doubles(
 def _one_phase(
     ordered: list[SliceHeader],
     example: tuple[SliceHeader, SliceHeader],
-    same_pixels: SamePixels,
     warnings: list[str],
 ) -> list[SliceHeader]:
     """The largest part of a series that holds several acquisitions or reconstructions."""
     for name in PHASES:
+        if example[0].phase.get(name) == example[1].phase.get(name):
+            continue
         parts: dict[str, list[SliceHeader]] = {}
         for item in ordered:
             parts.setdefault(item.phase.get(name, ""), []).append(item)
-        if example[0].phase.get(name) == example[1].phase.get(name):
-            continue
         value, part = max(parts.items(), key=lambda pair: len(pair[1]))
+        if len(part) < MIN_PART * count_positions(ordered):
+            continue
         others = ", ".join(
             f"{key or 'none'} ({len(p)})" for key, p in parts.items() if key != value
         )
@@ -208,7 +216,7 @@ def _one_phase(
             f"the series holds several slices at one position; those of {name} {value or 'none'} "
             f"({len(part)}) were taken, not those of {others}"
         )
-        return _without_doubles(part, same_pixels, warnings)
+        return part
     raise ScanError(
         f"different slices at one position ({example[0].label} and {example[1].label}): several "
         "acquisitions or reconstructions in one series; give the files of one"

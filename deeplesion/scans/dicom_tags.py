@@ -78,9 +78,14 @@ class Tags:
         return self.integer("NumberOfFrames") or 1
 
     @property
+    def described_frames(self) -> int:
+        """Number of frames whose geometry stands in functional groups."""
+        return len(self.dataset.get(_PER_FRAME) or [])
+
+    @property
     def is_multi_frame(self) -> bool:
         """Whether geometry stands in functional groups, or there are several frames."""
-        return self.frames > 1 or bool(self.dataset.get(_PER_FRAME))
+        return self.frames > 1 or self.described_frames > 0
 
     def value(self, keyword: str) -> Any:
         """What is nearest to the frame; None where it is absent or empty."""
@@ -161,10 +166,13 @@ class Tags:
 
     def padding(self) -> tuple[int, int] | None:
         """First and last stored value of what is outside the field of view; None if unknown."""
-        first = self.integer("PixelPaddingValue")
+        try:
+            first = self.integer("PixelPaddingValue")
+            last = self.integer("PixelPaddingRangeLimit")
+        except ValueError:
+            return None
         if first is None:
             return None
-        last = self.integer("PixelPaddingRangeLimit")
         last = first if last is None else last
         return min(first, last), max(first, last)
 

@@ -73,6 +73,15 @@ def safe_name(text: str) -> str:
     return re.sub(r"[^\w.-]+", "_", text).strip("._-")[:_MAX_NAME] or "scan"
 
 
+def is_utf8(path: Path) -> bool:
+    """Whether the name of a file is UTF-8, as SimpleITK wants it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _head(path: Path) -> bytes:
     try:
         with path.open("rb") as stream:

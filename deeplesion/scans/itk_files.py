@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from deeplesion.scans import checks
-from deeplesion.scans.formats import safe_name, stem_of
+from deeplesion.scans.formats import is_utf8, safe_name, stem_of
 from deeplesion.scans.geometry import Geometry
 from deeplesion.scans.nifti_header import GZIP, check_nifti
 from deeplesion.scans.orientation import Turn, check_upright
@@ -147,8 +147,8 @@ def _named_for_itk(path: Path, kind: str) -> Iterator[Path]:
         fits = path.name.lower().endswith(SUFFIXES[kind]) and packed == path.name.endswith(".gz")
     else:
         fits = path.name.lower().endswith(SUFFIXES[kind])
-    # ITK knows suffixes in lower or upper case only.
-    if fits and path.suffix in (path.suffix.lower(), path.suffix.upper()):
+    # ITK knows suffixes in lower or upper case only, and dies of names that are not UTF-8.
+    if fits and path.suffix in (path.suffix.lower(), path.suffix.upper()) and is_utf8(path):
         yield path
         return
     with tempfile.TemporaryDirectory() as folder:

@@ -21,6 +21,7 @@ from deeplesion.scans.scan import ScanError
 
 GZIP = b"\x1f\x8b"
 _HEADER_BYTES = 540
+_MAX_OFFSET = 1 << 40
 _CHUNK = 1 << 20
 _FLOATS = {16: "f4", 64: "f8"}
 _BITS_PER_BYTE = 8
@@ -89,12 +90,15 @@ class NiftiHeader:
 
             try:
                 datatype, bits = field((layout.datatype, "2h"))
+                offset = int(field(layout.vox_offset)[0])
+                if not 0 <= offset <= _MAX_OFFSET:
+                    break
                 return cls(
                     dim=field(layout.dim),
                     datatype=datatype,
                     bits=bits,
                     pixdim=field(layout.pixdim)[1:4],
-                    vox_offset=int(field(layout.vox_offset)[0]),
+                    vox_offset=offset,
                     qform_code=field(layout.codes)[0],
                     sform_code=field(layout.codes)[1],
                     qoffset=field(layout.qoffset),
@@ -164,7 +168,7 @@ def _check_voxels(path: Path, header: NiftiHeader) -> None:
     got, unfit = 0, 0
     with _unpacked(path) as stream:
         if isinstance(stream, gzip.GzipFile) or header.datatype in _FLOATS:
-            got = len(stream.read(start))
+            got = stream.seek(start)
             for chunk in iter(lambda: stream.read(_CHUNK), b""):
                 got += len(chunk)
                 unfit += _not_finite(chunk, header)

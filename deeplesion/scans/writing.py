@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplesion.io import atomic_write
+from deeplesion.scans.formats import is_utf8
 from deeplesion.scans.orientation import Turn
 from deeplesion.scans.scan import Scan
 
@@ -33,6 +34,8 @@ def write_labels(path: str | os.PathLike[str], labels: NDArray[Any], scan: Scan)
     suffix = next((end for end in reversed(SUFFIXES) if target.name.lower().endswith(end)), None)
     if suffix is None:
         raise ValueError(f"a label map is written as {' or '.join(SUFFIXES)}, got {target.name}")
+    if not is_utf8(target):
+        raise ValueError(f"the name of a label map must be UTF-8, got {str(target)!a}")
     if labels.shape != scan.hu.shape:
         raise ValueError(
             f"labels must have the shape of scan.hu {scan.hu.shape}, got {labels.shape}"

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.fileset import FileSet
+from pydicom.uid import MRImageStorage
 
 from deeplesion.scans.dicom_headers import read_headers
 from deeplesion.scans.formats import files_below
@@ -40,6 +41,18 @@ def test_frames(tmp_path: Path) -> None:
     assert [item.frame for item in slices] == [0, 1, 2, 3]
     assert [item.position[2] for item in slices if item.position] == [50, 48, 46, 44]
     assert slices[1].label == "a (frame 2)"
+
+
+def test_frames_that_are_not_described_are_damage(tmp_path: Path) -> None:
+    path = write_multi_frame(tmp_path / "a", HU, GEOMETRY, tags={"NumberOfFrames": 1_000_000})
+    headers = read_headers([path])
+    assert not headers.slices
+    assert "it has 1000000 frames and describes 4" in headers.damaged[path]
+
+
+def test_frames_of_other_objects_are_one(tmp_path: Path) -> None:
+    path = write_multi_frame(tmp_path / "a", HU, GEOMETRY, sop_class=MRImageStorage)
+    assert [item.kind for item in read_headers([path]).slices] == ["MR Image"]
 
 
 def test_what_is_not_dicom_is_set_aside(tmp_path: Path) -> None:

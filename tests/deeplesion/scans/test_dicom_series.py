@@ -141,7 +141,9 @@ def test_refuses_to_list_what_has_no_series(tmp_path: Path) -> None:
 
 
 def test_series_of_one_number_are_told_by_their_uid(tmp_path: Path) -> None:
-    write_dicom_series(tmp_path / "a", HU, GEOMETRY, number=3, series_uid="1.9.1")
-    write_dicom_series(tmp_path / "b", HU[:5], GEOMETRY, number=3, series_uid="1.9.2")
-    assert "series 3 is not one: 1.9.1 is series 3" in complaint(tmp_path, series=3)
-    assert len(read_scan(tmp_path, "1.9.2").hu) == 5
+    write_dicom_series(tmp_path / "a", HU, GEOMETRY, number=3, series_uid="1.9.101")
+    write_dicom_series(tmp_path / "b", HU[:5], GEOMETRY, number=3, series_uid="1.9.102")
+    assert "series 3 is not one: 1.9.101 is series 3" in complaint(tmp_path, series=3)
+    scan = read_scan(tmp_path, "1.9.102")
+    assert len(scan.hu) == 5
+    assert scan.name == f"{tmp_path.name}_series102"

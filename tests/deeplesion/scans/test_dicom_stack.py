@@ -123,6 +123,16 @@ def test_doubles_are_split_by_what_tells_them_apart(name: str) -> None:
     assert f"those of {name} 2 (5) were taken, not those of 1 (4)" in warning
 
 
+def test_doubles_are_not_split_into_crumbs() -> None:
+    # Each rotation has a number of its own.
+    rotations = [
+        header(z, name=f"{z}{t}", phase={"AcquisitionNumber": f"{2 * z + t}"})
+        for z in range(6)
+        for t in range(2)
+    ]
+    assert "different slices at one position (00 and 01)" in refused(rotations, same=False)
+
+
 def test_acquisitions_one_above_the_other_stay_one_series() -> None:
     lower = [header(z, phase={"AcquisitionNumber": "1"}) for z in (0, 1, 2)]
     upper = [header(z, phase={"AcquisitionNumber": "2"}) for z in (3, 4, 5)]

@@ -83,5 +83,6 @@ def test_bits_and_padding() -> None:
     assert tags.bits() == (12, 11)
     assert tags.padding() == (-2000, -2000)
     assert Tags(Dataset()).padding() is None
+    assert Tags(dataset(PixelPaddingValue=[1, 2])).padding() is None
     ranged = dataset(PixelPaddingValue=-1900, PixelPaddingRangeLimit=-2000)
     assert Tags(ranged).padding() == (-2000, -1900)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from deeplesion.scans import ScanError
-from deeplesion.scans.formats import files_below, safe_name, sniff, stem_of
+from deeplesion.scans.formats import files_below, is_utf8, safe_name, sniff, stem_of
 from tests.deeplesion.scans.helpers import write_image
 
 VOXELS = np.zeros((2, 3, 4), np.int16)
@@ -55,6 +56,11 @@ def test_empty_and_truncated_files(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(bytes(1000))[:14])
     with pytest.raises(ScanError, match="truncated or damaged"):
         sniff(path)
+
+
+def test_which_names_are_utf8() -> None:
+    assert is_utf8(Path("日本"))
+    assert not is_utf8(Path(os.fsdecode(b"\xfc")))
 
 
 def test_files_below_a_folder(tmp_path: Path) -> None:

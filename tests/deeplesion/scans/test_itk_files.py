@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,14 @@ def test_every_format_under_its_name(tmp_path: Path, suffix: str) -> None:
 def test_a_wrong_or_odd_name_is_no_hindrance(tmp_path: Path, written: str, named: str) -> None:
     path = write_image(tmp_path / written, phantom()).rename(tmp_path / named)
     assert np.array_equal(read_scan(path).hu, phantom()[::-1])
+
+
+def test_a_name_that_is_not_utf8_is_no_hindrance(tmp_path: Path) -> None:
+    path = write_image(tmp_path / "a.nii", phantom())
+    path = path.rename(tmp_path / os.fsdecode(b"M\xfcller.nii"))
+    scan = read_scan(path)
+    assert np.array_equal(scan.hu, phantom()[::-1])
+    assert scan.name == "M_ller"
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.int32, np.float32, np.float64])

@@ -50,7 +50,15 @@ def test_reads_both_byte_orders_and_versions() -> None:
         assert (header.qform_code, header.sform_code) == (1, 2)
 
 
-@pytest.mark.parametrize("head", [bytes(540), struct.pack("<i", 348) + bytes(50)])
+@pytest.mark.parametrize(
+    "head",
+    [
+        bytes(540),
+        struct.pack("<i", 348) + bytes(50),
+        struct.pack("<i", 348) + bytes(104) + struct.pack("<f", 1e30) + bytes(428),
+        struct.pack("<i", 348) + bytes(104) + struct.pack("<f", float("nan")) + bytes(428),
+    ],
+)
 def test_refuses_a_damaged_header(head: bytes) -> None:
     with pytest.raises(ScanError, match="header is truncated or damaged"):
         NiftiHeader.parse(head)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,8 @@ def test_refuses_what_does_not_fit(tmp_path: Path) -> None:
     fitting = np.zeros((4, 5, 6), np.uint8)
     with pytest.raises(ValueError, match=r"written as \.nii or \.nii\.gz, got a\.png"):
         write_labels(tmp_path / "a.png", fitting, scan)
+    with pytest.raises(ValueError, match="must be UTF-8"):
+        write_labels(tmp_path / os.fsdecode(b"\xfc.nii"), fitting, scan)
     with pytest.raises(ValueError, match=r"shape of scan\.hu \(4, 5, 6\), got \(5, 4, 6\)"):
         write_labels(tmp_path / "a.nii", np.zeros((5, 4, 6), np.uint8), scan)
     with pytest.raises(ValueError, match="uint8, uint16 or bool, got int64"):
