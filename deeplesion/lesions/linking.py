@@ -170,7 +170,7 @@ def _sorted_boxes(detections: Sequence[SliceDetections], least: float) -> _Boxes
 def _check_slice(found: SliceDetections) -> None:
     """Raise ValueError unless the detections of a slice fit together; the slice is named."""
     boxes, scores, where = np.asarray(found.boxes), np.asarray(found.scores), f"slice {found.z}"
-    if found.z < 0:
+    if found.z < 0 or found.z != int(found.z):
         raise ValueError(f"{where}: z must be an index >= 0")
     if len(boxes) != len(scores) or (len(boxes) and boxes.shape != (len(scores), 4)):
         raise ValueError(

@@ -65,7 +65,7 @@ class Measurement:
         volume: In mm3.
         hu: Density.
         source: ``mask``, or ``box`` where there was none.
-        region: The pixels that were measured; None where no pixel's center lies in the box.
+        region: The pixels that were measured; None where no pixel's center lies in the ellipse.
     """
 
     slice: int
@@ -174,12 +174,18 @@ def ellipse_in_box(box: ArrayLike, shape: tuple[int, ...]) -> SliceMask | None:
     """
     x1, y1, x2, y2 = np.asarray(box, np.float64).tolist()
     height, width = shape
-    rows = np.arange(max(math.ceil(y1), 0), min(math.floor(y2), height - 1) + 1)
-    columns = np.arange(max(math.ceil(x1), 0), min(math.floor(x2), width - 1) + 1)
-    u = (columns - (x1 + x2) / 2) / ((x2 - x1 + PIXEL) / 2)
-    v = (rows - (y1 + y2) / 2) / ((y2 - y1 + PIXEL) / 2)
+    columns, u = _across(x1, x2, width)
+    rows, v = _across(y1, y2, height)
     pixels = u**2 + v[:, None] ** 2 <= 1
     return SliceMask(int(columns[0]), int(rows[0]), pixels) if pixels.any() else None
+
+
+def _across(first: float, last: float, size: int) -> tuple[NDArray[np.int64], Floats]:
+    """Pixels of an axis from edge to edge of a box, and where they are in it, from -1 to 1."""
+    center, half = (first + last) / 2, (last - first + PIXEL) / 2
+    low, high = math.ceil(center - half), math.floor(center + half)
+    pixels = np.arange(max(low, 0), min(high, size - 1) + 1, dtype=np.int64)
+    return pixels, np.asarray((pixels - center) / half, np.float64)
 
 
 def _axes(region: SliceMask, step: Floats) -> Axes:

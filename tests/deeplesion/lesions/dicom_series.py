@@ -1,19 +1,25 @@
-"""DICOM headers of a CT series, without pixels: what a structured report refers to."""
+"""DICOM headers of a CT series, without pixels, and the structured report that refers to them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import highdicom.sr
 import numpy as np
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian
 
+from deeplesion.lesions.dicom_sr import write_sr
+from deeplesion.lesions.document import build_document
 from deeplesion.scans.scan import Scan
-from tests.deeplesion.lesions.scans import make_scan
+from tests.deeplesion.lesions.scans import CARD, SETTINGS, make_lesions, make_scan
 
+#: An order of files that has nothing to do with position.
+SHUFFLED = [3, 0, 5, 2, 4, 1]
 ROOT = "1.2.826.0.1.3680043.8.498."
 
 
@@ -81,3 +87,26 @@ def write_multi_frame(folder: Path, order: Sequence[int]) -> Scan:
     header.PerFrameFunctionalGroupsSequence = frames
     header.save_as(folder / "frames.dcm", enforce_file_format=True)
     return replace(scan, format="DICOM", files=(folder / "frames.dcm",))
+
+
+def document_of(scan: Scan) -> dict[str, Any]:
+    """The findings in the small scan."""
+    return build_document(scan, make_lesions(), CARD, SETTINGS)
+
+
+def write_and_read(folder: Path, scan: Scan) -> highdicom.sr.ComprehensiveSR:
+    """The report, as highdicom reads it."""
+    write_sr(folder / "lesions.dcm", scan, document_of(scan))
+    report = highdicom.sr.srread(folder / "lesions.dcm")
+    assert isinstance(report, highdicom.sr.ComprehensiveSR)
+    return report
+
+
+def values_of(group: Any) -> dict[str, float]:
+    """Measurements of a group by name and derivation."""
+    return {
+        " ".join(filter(None, [each.name.meaning, each.derivation and each.derivation.meaning])): (
+            each.value
+        )
+        for each in group.get_measurements()
+    }

@@ -10,9 +10,7 @@ from pydicom import dcmread
 
 from deeplesion.datasets.lesion_record import DataError
 from deeplesion.lesions.dicom_planes import nearest_plane, read_planes
-from tests.deeplesion.lesions.dicom_series import write_multi_frame, write_series
-
-SHUFFLED = [3, 0, 5, 2, 4, 1]
+from tests.deeplesion.lesions.dicom_series import SHUFFLED, write_multi_frame, write_series
 
 
 def test_pixels_by_hand(tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def test_strict_json_is_written_or_nothing(tmp_path: Path) -> None:
 
 
 def test_density_that_is_not_known_is_null() -> None:
-    lesion = replace(make_lesions()[1], boxes=np.array([[3.2, 3.2, 3.6, 3.6]] * 2))
+    lesion = replace(make_lesions()[1], boxes=np.array([[3.5, 3.5, 3.5, 3.5]] * 2))
     content = build_document(make_scan(), [lesion], CARD, SETTINGS)
     assert content["lesions"][0]["hu"] == dict.fromkeys(("mean", "sd", "min", "max"))
     validate(content)

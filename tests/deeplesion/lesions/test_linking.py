@@ -11,7 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deeplesion.lesions.lesion import Lesion, SliceDetections, SliceMask
-from deeplesion.lesions.linking import default_max_gap, key_stride, link_detections
+from deeplesion.lesions.linking import (
+    NMS_THRESHOLD,
+    default_max_gap,
+    key_stride,
+    link_detections,
+)
+from deeplesion.lesions.suppression import tube_overlaps
 
 ISOTROPIC = (1.0, 1.0, 1.0)
 SQUARE = [10, 10, 19, 19]
@@ -150,6 +156,7 @@ def test_masks_go_with_their_boxes() -> None:
         ([in_slice(5, [0, 0, 9, 9, 50.0])], {}, r"slice 5: scores must be in \[0, 1\], got 50.0"),
         ([in_slice(5, [0, 0, 9, 9, np.nan])], {}, "slice 5: scores"),
         ([in_slice(-1)], {}, "slice -1: z must be an index"),
+        ([in_slice(1.5)], {}, r"slice 1\.5: z must be an index"),  # type: ignore[arg-type]
         ([SliceDetections(2, np.zeros((2, 4)), np.zeros(1))], {}, "slice 2: boxes must be"),
         (
             [SliceDetections(2, np.zeros((1, 4)), np.zeros(1), (None, None))],  # type: ignore[arg-type]
@@ -220,6 +227,9 @@ def test_what_holds_of_any_boxes(volume: dict, random: Random) -> None:
     ]
     assert set(taken) <= {(z, *row) for z, there in volume.items() for row in there}
     assert len(set(taken)) == len(taken)
+    tubes = [(lesion.slices, lesion.boxes) for lesion in lesions]
+    *_, overlaps = tube_overlaps(tubes, np.array(sorted(volume), np.int64))
+    assert (overlaps < NMS_THRESHOLD).all()
     for number, lesion in enumerate(lesions, start=1):
         assert lesion.number == number
         assert (np.diff(lesion.slices) > 0).all()

@@ -147,7 +147,7 @@ def test_without_masks_the_ellipse_in_the_box_is_measured(with_masks: bool) -> N
 
 
 def test_box_between_pixels_has_a_size_but_no_density() -> None:
-    found = measure_lesion(lesion(boxes={1: [3.2, 3.2, 3.6, 3.6]}), gradient(), SPACING)
+    found = measure_lesion(lesion(boxes={1: [3.5, 3.5, 3.5, 3.5]}), gradient(), SPACING)
     assert found.region is None
     assert all(math.isnan(value) for value in found.hu)
     assert found.area > 0
@@ -159,6 +159,13 @@ def test_ellipse_in_a_box_keeps_within_the_slice() -> None:
     assert (region.x, region.y, region.pixels.shape) == (0, 0, (4, 4))
     assert not region.pixels[3, 3]
     assert ellipse_in_box([60, 3, 70, 9], (40, 50)) is None
+
+
+def test_ellipse_in_a_box_fills_it_to_its_edges() -> None:
+    region = ellipse_in_box([10.4, 20.4, 17.6, 22.6], (40, 50))  # from 9.9 to 18.1, 19.9 to 23.1
+    assert region is not None
+    assert (region.x, region.y, region.pixels.shape) == (10, 20, (4, 9))
+    assert region.pixels.sum() == pytest.approx(np.pi / 4 * 8.2 * 3.2, abs=2)
 
 
 @pytest.mark.parametrize(
