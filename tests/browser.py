@@ -119,3 +119,18 @@ def choose(driver: Driver, selector: str, value: str) -> None:
 
     Select(driver.find_element("css selector", selector)).select_by_value(value)
     settle(driver)
+
+
+def cells(driver: Driver, table: str) -> list[list[str]]:
+    """Texts of the cells in the body of a table, row by row.
+
+    Args:
+        driver: The browser.
+        table: Its selector.
+    """
+    script = (
+        "return [...document.querySelectorAll(`${arguments[0]} tbody tr`)]"
+        ".map(row => [...row.cells].map(cell => cell.textContent))"
+    )
+    found: list[list[str]] = driver.execute_script(script, table)
+    return found

@@ -36,6 +36,7 @@ _CLOSE_UP_TIMES = 2.2  # times the box's longer side
 _SHEET_COLUMNS = 5
 _SUB_PIXELS = 4  # bits of fractions of px that OpenCV takes
 _PAPER = 0
+_HALO: Color = (40, 40, 40)
 
 
 class _View(NamedTuple):
@@ -137,8 +138,11 @@ def draw_close_up(
     index = int(np.flatnonzero(lesion.slices == z)[0])
     for edge in mask_contours(lesion.masks[index]) if lesion.masks else []:
         _draw_path(picture, view.points(edge), CONTOUR_COLOR, closed=True)
-    for axis in ("short_axis", "long_axis"):
-        _draw_path(picture, view.points(record[axis]["ends_px"]), AXES_COLOR, closed=False)
+    axes = [view.points(record[axis]["ends_px"]) for axis in ("short_axis", "long_axis")]
+    # On white their color alone is hard to see.
+    for color, thickness in ((_HALO, 3), (AXES_COLOR, 1)):
+        for ends in axes:
+            _draw_path(picture, ends, color, thickness=thickness)
     corners = view.corners(lesion.boxes[index])
     cv2.rectangle(picture, corners[:2], corners[2:], BOX_COLOR, 1)
     _put_label(picture, (0, 0, 0, 0), f"#{lesion.number}  slice {z}")
@@ -253,9 +257,15 @@ def _blacken_beyond(gray: NDArray[np.uint8], corners: tuple[int, int, int, int])
     gray[:, : max(x1, 0)], gray[:, max(x2 + 1, 0) :] = 0, 0
 
 
-def _draw_path(picture: Image, points: NDArray[np.float64], color: Color, closed: bool) -> None:
+def _draw_path(
+    picture: Image,
+    points: NDArray[np.float64],
+    color: Color,
+    closed: bool = False,
+    thickness: int = 1,
+) -> None:
     fixed = np.rint(points * 2**_SUB_PIXELS).astype(np.int32)
-    cv2.polylines(picture, [fixed], closed, color, 1, cv2.LINE_AA, _SUB_PIXELS)
+    cv2.polylines(picture, [fixed], closed, color, thickness, cv2.LINE_AA, _SUB_PIXELS)
 
 
 def _put_label(picture: Image, corners: tuple[int, int, int, int], text: str) -> None:

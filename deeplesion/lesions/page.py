@@ -56,7 +56,7 @@ def write_page(
         ValueError: If the document's lesions are not those given, an argument is not positive, or
             a voxel is not finite.
     """
-    pixels = choose_format(scan, max_megabytes * 1e6, hu_step, max_side)
+    pixels = choose_format(scan, max_megabytes, hu_step, max_side)
     head, tail = _frame(page_data(scan, lesions, document, pixels, min_score))
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write(head)

@@ -24,13 +24,14 @@ from numpy.typing import NDArray
 
 from deeplesion.scans.scan import Scan
 
-#: Steps in HU, tried in this order, at full size first, then at half of it and so on.
+#: Tried in this order, all steps in HU at full size first, then at half of it and so on.
 STEPS = (1, 2, 4)
-MAX_SHRINK = 8
+SHRINKS = (1, 2, 4, 8)
 #: Slices that are coded to estimate how large a page becomes.
 PROBES = 9
 _LEVEL = 6
 _MEMORY_LEVEL = 9
+_MEGA = 1e6
 
 
 class PixelFormat(NamedTuple):
@@ -73,7 +74,7 @@ def encode_slice(hu: NDArray[np.generic], pixels: PixelFormat) -> str:
 
 
 def choose_format(
-    scan: Scan, max_bytes: float, hu_step: int | None = None, max_side: int | None = None
+    scan: Scan, max_megabytes: float, hu_step: int | None = None, max_side: int | None = None
 ) -> PixelFormat:
     """The most exact format in which a scan fits into a page of some size.
 
@@ -81,7 +82,7 @@ def choose_format(
 
     Args:
         scan: The scan.
-        max_bytes: Of all its slices.
+        max_megabytes: Of all its slices, in 10^6 bytes.
         hu_step: HU are rounded to multiples of it; None: the least of 1, 2, 4 that fits.
         max_side: Slices of a longer side in px are shrunk by a whole number; None: only where it
             is needed to fit.
@@ -89,15 +90,16 @@ def choose_format(
     Raises:
         ValueError: If an argument is not positive.
     """
-    for name, value in (("max_bytes", max_bytes), ("hu_step", hu_step), ("max_side", max_side)):
+    given = {"max_megabytes": max_megabytes, "hu_step": hu_step, "max_side": max_side}
+    for name, value in given.items():
         if value is not None and not value > 0:
             raise ValueError(f"{name} must be > 0, got {value}")
     side = max(scan.hu.shape[1:])
-    shrinks = [-(-side // max_side)] if max_side else [2**n for n in range(MAX_SHRINK.bit_length())]
+    shrinks = [-(-side // max_side)] if max_side else SHRINKS
     steps = [hu_step] if hu_step else STEPS
     candidates = [PixelFormat(step, shrink) for shrink in shrinks for step in steps]
     for pixels in candidates[:-1]:
-        if estimated_bytes(scan, pixels) <= max_bytes:
+        if estimated_bytes(scan, pixels) <= max_megabytes * _MEGA:
             return pixels
     return candidates[-1]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from deeplesion.canvas import STYLES, Item, draw_items, legend
+from deeplesion.canvas import STRIP_ROW, STYLES, Item, captions, draw_items, legend
 
 
 def color(kind: str) -> list[int]:
@@ -41,3 +41,15 @@ def test_boxes_beyond_the_picture_are_cut_off() -> None:
     assert picture[10, 5].tolist() == color("hit")
     assert picture[50, 50].tolist() == color("lesion found")
     assert picture[30, 30].tolist() == [0, 0, 0]
+
+
+def test_captions_are_broken_between_words() -> None:
+    assert captions([], 200).shape == (0, 200, 3)
+    assert captions(["short", "lines"], 200).shape == (2 * STRIP_ROW, 200, 3)
+    long = "checkpoint epoch_20.pth config mask-rcnn.py"
+    assert len(captions([long], 240)) == 2 * STRIP_ROW
+    assert len(captions([long], 2000)) == STRIP_ROW
+    # The last words stand alone in the last row.
+    rows = captions([long], 240)[STRIP_ROW:], captions(["config mask-rcnn.py"], 240)
+    assert np.array_equal(*rows)
+    assert len(captions(["x" * 200], 100)) == STRIP_ROW

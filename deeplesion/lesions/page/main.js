@@ -30,7 +30,12 @@ function listen() {
   stage.addEventListener("pointermove", onMove);
   stage.addEventListener("pointerup", onUp);
   stage.addEventListener("pointercancel", onUp);
-  stage.addEventListener("pointerleave", () => { state.cursor = null; drawCursor(); });
+  /* What a finger touched last stays told. */
+  stage.addEventListener("pointerleave", (event) => {
+    if (event.pointerType !== "mouse") return;
+    state.cursor = null;
+    drawCursor();
+  });
   stage.addEventListener("contextmenu", (event) => event.preventDefault());
   stage.addEventListener("dblclick", fit);
   document.addEventListener("keydown", onKey);

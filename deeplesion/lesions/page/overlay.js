@@ -19,9 +19,20 @@ const make = (tag, attributes, ...children) => fill(document.createElement(tag),
 const svg = (tag, attributes, ...children) => fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
 const on = (id) => get(id).checked;
 
+/* Box and outlines of a lesion in a slice; between two of its slices a box between theirs. */
+function partIn(lesion, z) {
+  const after = lesion.slices.findIndex((item) => item.z >= z);
+  if (after < 0 || (after === 0 && lesion.slices[0].z > z)) return null;
+  const last = lesion.slices[after];
+  if (last.z === z) return last;
+  const first = lesion.slices[after - 1];
+  const share = (z - first.z) / (last.z - first.z);
+  return { box: first.box.map((value, i) => value + share * (last.box[i] - value)), contours: [], between: true };
+}
+
 function drawOverlay() {
   const place = get("overlay");
-  const here = shownLesions().filter((lesion) => lesion.slices.some((item) => item.z === state.shown));
+  const here = shownLesions().filter((lesion) => partIn(lesion, state.shown));
   /* What is chosen, else the best score, lies on top. */
   here.reverse().sort((a, b) => (a.number === state.chosen) - (b.number === state.chosen));
   const taken = [];
@@ -32,16 +43,16 @@ function drawOverlay() {
   get("shown-lesions").textContent = here.length === 0 ? "" : here.length === 1 ? "1 lesion in this slice" : here.length + " lesions in this slice";
 }
 function corners(lesion) {
-  const [x1, y1, x2, y2] = lesion.slices.find((item) => item.z === state.shown).box;
+  const [x1, y1, x2, y2] = partIn(lesion, state.shown).box;
   return [...toScreen(x1 - 0.5, y1 - 0.5), ...toScreen(x2 + 0.5, y2 + 0.5)];
 }
 function drawings(lesion) {
-  const item = lesion.slices.find((slice) => slice.z === state.shown);
+  const { contours, between } = partIn(lesion, state.shown);
   const parts = [];
-  if (on("show-contours")) parts.push(...item.contours.map((edge) => svg("path", { class: "contour", d: outline(edge) })));
+  if (on("show-contours")) parts.push(...contours.map((edge) => svg("path", { class: "contour", d: outline(edge) })));
   if (on("show-boxes")) {
     const [left, top, right, bottom] = corners(lesion);
-    parts.push(svg("rect", { class: "box", x: left, y: top, width: right - left, height: bottom - top }));
+    parts.push(svg("rect", { class: between ? "box between" : "box", x: left, y: top, width: right - left, height: bottom - top }));
   }
   if (on("show-axes") && lesion.measured_slice === state.shown) parts.push(...axes(lesion));
   return parts;
@@ -78,7 +89,7 @@ function label(lesion, taken) {
 }
 function lesionAt(left, top) {
   const hits = shownLesions().filter((lesion) => {
-    if (!lesion.slices.some((item) => item.z === state.shown)) return false;
+    if (!partIn(lesion, state.shown)) return false;
     const [x1, y1, x2, y2] = corners(lesion);
     return left >= x1 && left <= x2 && top >= y1 && top <= y2;
   });

@@ -77,7 +77,7 @@ async function showSlice(z) {
 function fail(error) {
   const old = typeof DecompressionStream === "undefined";
   get("failure").textContent = old
-    ? "This browser is too old to show the slices: it needs Chrome or Edge 80, Firefox 113 or Safari 16.4, or later ones."
+    ? "This browser is too old to show the slices: it needs Chrome or Edge 86, Firefox 113 or Safari 16.4, or later ones."
     : "The slices cannot be shown; the file may be damaged (" + error.message + ").";
   get("failure").hidden = false;
 }

@@ -19,6 +19,7 @@ from tests.browser import (
     DESKTOP,
     PHONE,
     Driver,
+    cells,
     check_quiet,
     choose,
     click,
@@ -61,12 +62,7 @@ def page(driver: Driver, report: tuple[Path, dict[str, Any]]) -> Iterator[Driver
 
 def table(driver: Driver) -> list[list[str]]:
     """Cells of the rows of lesions that are in the document."""
-    script = (
-        "return [...document.querySelectorAll('#lesion-table tbody tr')]"
-        ".map(row => [...row.cells].map(cell => cell.textContent))"
-    )
-    rows: list[list[str]] = driver.execute_script(script)
-    return rows
+    return cells(driver, "#lesion-table")
 
 
 def shown_boxes(driver: Driver) -> int:

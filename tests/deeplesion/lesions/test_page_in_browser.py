@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,18 @@ import pytest
 from deeplesion.lesions.page import write_page
 from deeplesion.lesions.windows import WINDOWS
 from deeplesion.scans.scan import Scan
-from tests.browser import DESKTOP, PHONE, Driver, check_quiet, click, press, settle, text, visit
+from tests.browser import (
+    DESKTOP,
+    PHONE,
+    Driver,
+    cells,
+    check_quiet,
+    click,
+    press,
+    settle,
+    text,
+    visit,
+)
 from tests.deeplesion.lesions.page_material import EVIL, make_document, make_lesions, make_scan
 
 WIDTH, HEIGHT, DEPTH = 60, 40, 24
@@ -163,21 +175,12 @@ def drawn(driver: Driver, selector: str) -> int:
     return len(driver.find_elements("css selector", f"#overlay {selector}"))
 
 
-def rows(driver: Driver) -> list[list[str]]:
-    """Cells of the list."""
-    script = (
-        "return [...document.querySelectorAll('#table tbody tr')]"
-        ".map(row => [...row.cells].map(cell => cell.textContent))"
-    )
-    found: list[list[str]] = driver.execute_script(script)
-    return found
-
-
-def set_score(driver: Driver, value: float) -> None:
-    """Move the slider of scores."""
+def slide(driver: Driver, slider: str, value: float) -> None:
+    """Move a slider, given by its id."""
     driver.execute_script(
-        "const slider = document.getElementById('score'); slider.value = arguments[0];"
+        "const slider = document.getElementById(arguments[0]); slider.value = arguments[1];"
         "slider.dispatchEvent(new Event('input', {bubbles: true}))",
+        slider,
         value,
     )
     settle(driver)
@@ -349,28 +352,28 @@ def test_clicks_on_boxes_and_on_the_strip(page: Driver) -> None:
 
 def test_scores_filter_list_drawings_and_strip(page: Driver) -> None:
     assert text(page, "count") == "3 of 3 lesions shown"
-    set_score(page, 0.5)
+    slide(page, "score", 0.5)
     assert text(page, "count") == "2 of 3 lesions shown"
     assert text(page, "out-score") == "0.50"
-    assert [row[0] for row in rows(page)] == ["1", "2"]
+    assert [row[0] for row in cells(page, "#table")] == ["1", "2"]
     assert drawn(page, ".lesion") == 1
     assert len(page.find_elements("css selector", "#strip .bar")) == 2
     keys(page, "n", "n")
     wait_for_slice(page, 10)
-    set_score(page, 0.91)
-    assert [row[0] for row in rows(page)] == ["1"]  # its score is not below the limit
-    set_score(page, 1)
-    assert rows(page) == []
+    slide(page, "score", 0.91)
+    assert [row[0] for row in cells(page, "#table")] == ["1"]  # its score is not below the limit
+    slide(page, "score", 1)
+    assert cells(page, "#table") == []
     assert drawn(page, "*") == 0
     assert not page.find_element("id", "next").is_enabled()
     keys(page, "n")
-    set_score(page, 0)
-    assert len(rows(page)) == 3
+    slide(page, "score", 0)
+    assert len(cells(page, "#table")) == 3
 
 
 def test_the_list_shows_and_sorts_measurements(page: Driver, scan: Scan) -> None:
     records = make_document(scan, make_lesions())["lesions"]
-    first, record = rows(page)[0], records[0]
+    first, record = cells(page, "#table")[0], records[0]
     axes = [record[name]["mm"] for name in ("long_axis", "short_axis")]
     assert first[:4] == ["1", "0.91", "8\u201312", f"{axes[0]:.1f} \u00d7 {axes[1]:.1f}"]
     assert first[4:6] == [f"{record['volume_mm3'] / 1000:.2f}", f"{record['hu']['mean']:.0f}"]
@@ -378,11 +381,11 @@ def test_the_list_shows_and_sorts_measurements(page: Driver, scan: Scan) -> None
     for key, value in (("score", "score"), ("volume", "volume_mm3")):
         click(page, f"[data-sort='{key}']")
         order = sorted(records, key=lambda item: -item[value])
-        assert [row[0] for row in rows(page)] == [str(item["number"]) for item in order]
+        assert [row[0] for row in cells(page, "#table")] == [str(item["number"]) for item in order]
     click(page, "[data-sort='slices']")
-    assert [row[0] for row in rows(page)] == ["2", "1", "3"]
+    assert [row[0] for row in cells(page, "#table")] == ["2", "1", "3"]
     click(page, "[data-sort='slices']")
-    assert [row[0] for row in rows(page)] == ["1", "3", "2"]
+    assert [row[0] for row in cells(page, "#table")] == ["1", "3", "2"]
     head = page.find_element("css selector", "[data-column='slices']")
     assert head.get_attribute("aria-sort") == "descending"
     keys(page, "n")
@@ -466,6 +469,29 @@ def test_shrunk_scans_keep_their_places(driver: Driver, scan: Scan, tmp_path: Pa
         assert abs(int(hu.removesuffix(" HU")) - mean) <= 1
         assert voxel == f"voxel {x}, {y}, 10"
     assert "means of 2 x 2 voxels" in text(driver, "limits")
+    check_quiet(driver)
+
+
+def test_boxes_between_slices_of_a_lesion_are_dashed(
+    driver: Driver, scan: Scan, tmp_path: Path
+) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    lesion = make_lesions()[1]
+    boxes = np.array([[6.0, 16, 11, 21], [6, 16, 11, 21], [10, 18, 19, 25]])
+    gap = replace(lesion, slices=np.array([3, 4, 8]), boxes=boxes, masks=())
+    write_page(tmp_path / "a.html", scan, [gap], make_document(scan, [gap]))
+    visit(driver, tmp_path / "a.html")
+    wait_for_slice(driver, 4)
+    assert (drawn(driver, ".box"), drawn(driver, ".between")) == (1, 0)
+    keys(driver, Keys.ARROW_DOWN, Keys.ARROW_DOWN)
+    wait_for_slice(driver, 6)
+    (box,) = driver.find_elements("css selector", "#overlay .between")
+    assert float(box.get_attribute("x")) == pytest.approx(place_of(driver, 7.5, 0)[0], abs=0.1)
+    for z, count in ((8, 1), (9, 0), (2, 0)):
+        slide(driver, "slice", z)
+        wait_for_slice(driver, z)
+        assert (drawn(driver, ".box"), drawn(driver, ".between")) == (count, 0)
     check_quiet(driver)
 
 

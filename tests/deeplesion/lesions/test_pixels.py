@@ -56,22 +56,22 @@ def test_smooth_slices_take_little_room() -> None:
 def test_a_scan_is_rounded_before_it_is_shrunk() -> None:
     scan = make_scan()
     exact, coarse, half = (
-        estimated_bytes(scan, pixels) for pixels in (EXACT, PixelFormat(4), PixelFormat(1, 2))
+        estimated_bytes(scan, pixels) / 1e6 for pixels in (EXACT, PixelFormat(4), PixelFormat(1, 2))
     )
     assert exact > coarse > half
-    assert choose_format(scan, exact) == EXACT
-    assert choose_format(scan, exact - 1) == PixelFormat(2, 1)
-    assert choose_format(scan, coarse) == PixelFormat(4, 1)
-    assert choose_format(scan, coarse - 1) == PixelFormat(1, 2)
-    assert choose_format(scan, 1) == PixelFormat(4, 8)
+    assert choose_format(scan, 1.001 * exact) == EXACT
+    assert choose_format(scan, 0.999 * exact) == PixelFormat(2, 1)
+    assert choose_format(scan, 1.001 * coarse) == PixelFormat(4, 1)
+    assert choose_format(scan, 0.999 * coarse) == PixelFormat(1, 2)
+    assert choose_format(scan, 1e-6) == PixelFormat(4, 8)
 
 
 def test_the_format_can_be_given() -> None:
     scan = make_scan()
     assert choose_format(scan, 1e9, hu_step=3) == PixelFormat(3, 1)
-    assert choose_format(scan, 1, hu_step=1, max_side=60) == PixelFormat(1, 1)
+    assert choose_format(scan, 1e-6, hu_step=1, max_side=60) == PixelFormat(1, 1)
     assert choose_format(scan, 1e9, max_side=59) == PixelFormat(1, 2)
-    assert choose_format(scan, 1, max_side=30) == PixelFormat(4, 2)
+    assert choose_format(scan, 1e-6, max_side=30) == PixelFormat(4, 2)
 
 
 def test_the_size_is_estimated_well() -> None:
@@ -85,9 +85,9 @@ def test_the_size_is_estimated_well() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"max_bytes": 0}, "max_bytes must be > 0, got 0"),
-        ({"max_bytes": 1, "hu_step": 0}, "hu_step must be > 0, got 0"),
-        ({"max_bytes": 1, "max_side": -5}, "max_side must be > 0, got -5"),
+        ({"max_megabytes": 0}, "max_megabytes must be > 0, got 0"),
+        ({"max_megabytes": 1, "hu_step": 0}, "hu_step must be > 0, got 0"),
+        ({"max_megabytes": 1, "max_side": -5}, "max_side must be > 0, got -5"),
     ],
 )
 def test_arguments_must_be_positive(arguments: dict, message: str) -> None:
