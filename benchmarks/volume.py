@@ -35,6 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # a script finds its own folder only
 
 from benchmarks.figures import Figure  # noqa: E402
+from benchmarks.measuring import CLOCKS  # noqa: E402
 from benchmarks.volume_worker import make_detector, make_scan  # noqa: E402
 from deeplesion.io import atomic_write, write_json  # noqa: E402
 
@@ -61,6 +62,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--repeat", type=int, default=5, help="turns of each")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--clock", choices=list(CLOCKS), default="wall",
+        help="cpu: seconds of all threads, steadier where others use the machine",
+    )  # fmt: skip
     parser.add_argument(
         "--keep-memory-of", choices=["engine", "both"], default="engine",
         help="whose malloc keeps what is freed (default: the engine's, as in tools/detect.py)",
@@ -222,6 +227,7 @@ def main(argv: list[str] | None = None) -> int:
         "slices": args.slices,
         "threads": args.threads,
         "device": args.device,
+        "clock": args.clock,
         "keep_memory": ["engine", *(["by_slice"] if args.keep_memory_of == "both" else [])],
     }
     start = time.perf_counter()
@@ -234,6 +240,7 @@ def main(argv: list[str] | None = None) -> int:
     machine = {
         "threads": args.threads,
         "device": args.device,
+        "clock": args.clock,
         "key slices": args.slices,
         "malloc keeps memory of": args.keep_memory_of,
         "threshold": round(settings["threshold"], 4),

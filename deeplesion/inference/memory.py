@@ -12,8 +12,8 @@ import torch
 BYTES_PER_VOXEL = 1000
 # Of what is free, for others need some, too.
 SHARE_OF_FREE = 0.5
-# More are not faster: a CPU is busy with few, a GPU with some.
-MOST_ON_CPU, MOST_ON_GPU = 3, 16
+# More are not faster: two cores are busy with one stack, and caches hold no more.
+MOST_ON_CPU, MOST_ON_GPU = 1, 16
 # Options of mallopt(3), and sizes beyond those of any map of a network.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 NEVER = (1 << 31) - 1

@@ -88,7 +88,8 @@ class StackNetwork:
             slices, scores, and masks where it has a mask head.
         """
         # Channels last, which both a stem's maps and the network want.
-        volume = torch.stack([torch.stack(list(stack)) for stack in stacks]).permute(0, 4, 1, 2, 3)
+        every = torch.stack([features for stack in stacks for features in stack])
+        volume = every.unflatten(0, (len(stacks), -1)).permute(0, 4, 1, 2, 3)
         thickness = torch.full((len(stacks),), meta["thickness"], device=volume.device)
         inputs = (StemInputs if self.shares_stem else CTInputs)(volume, thickness)
         samples = [DetDataSample(metainfo=meta) for _ in stacks]
