@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from mmengine.config import Config
+
+LONGEST_WAIT = timedelta(days=7)
 
 
 def prepare_distributed(cfg: Config) -> None:
@@ -55,7 +58,8 @@ def worker_group() -> Iterator[tuple[int, int]]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield 0, 1
         return
-    dist.init_process_group("gloo")
+    # One may have work for hours when another is done.
+    dist.init_process_group("gloo", timeout=LONGEST_WAIT)
     try:
         yield dist.get_rank(), dist.get_world_size()
     finally:
