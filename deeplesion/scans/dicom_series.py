@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deeplesion.scans import dicom_stack
+from deeplesion.scans.dicom_checks import plane_name
 from deeplesion.scans.dicom_headers import Headers, SliceHeader, read_headers
 from deeplesion.scans.formats import files_below
 from deeplesion.scans.scan import ScanError
@@ -169,7 +170,7 @@ def _describe(slices: Sequence[SliceHeader]) -> SeriesInfo:
         spacing=(between_columns, between_rows),
         slice_interval=interval,
         thickness=first.thickness,
-        orientation=dicom_stack.plane_name(first),
+        orientation=plane_name(first),
         problem=problem,
     )
 

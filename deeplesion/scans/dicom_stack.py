@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplesion.scans import checks
+from deeplesion.scans.dicom_checks import axes_of, check_alike, check_each, normal_of
 from deeplesion.scans.dicom_headers import SliceHeader
 from deeplesion.scans.dicom_tags import PHASES
 from deeplesion.scans.geometry import Geometry
@@ -28,12 +29,8 @@ MAX_FILLED = 0.1
 #: Displacement of slices off their normal that is a tilted gantry.
 MAX_TILT_DEGREES = 0.5
 MAX_SHIFT_MM = 1.0
-#: By how much orientation (cosines) and spacing (mm) may differ within a series.
-SAME_COSINE = 1e-3
-SAME_SPACING_MM = 1e-3
 #: A part of a series with several slices at one position must have this much of its positions.
 MIN_PART = 0.5
-_HU_UNITS = ("", "HU", "US", "HU_MOD", "UNSPECIFIED")
 
 SamePixels = Callable[[SliceHeader, SliceHeader], bool]
 
@@ -70,11 +67,11 @@ def build_stack(slices: Sequence[SliceHeader], same_pixels: SamePixels | None = 
     Raises:
         ScanError: Their geometry is missing, mixed, tilted, not axial or not regular.
     """
-    _check_each(slices)
-    _check_alike(slices)
+    check_each(slices)
+    check_alike(slices)
     warnings: list[str] = []
     # One normal for all: headers round each slice's, and a meter away that is half a millimeter.
-    normal = _normal(slices[0])
+    normal = normal_of(slices[0])
     ordered = sorted(slices, key=lambda item: (_along(item, normal), item.label))
     ordered = _without_doubles(ordered, normal, same_pixels, warnings)
     checks.check_slice_count(len(ordered))
@@ -90,82 +87,11 @@ def build_stack(slices: Sequence[SliceHeader], same_pixels: SamePixels | None = 
 def count_positions(slices: Sequence[SliceHeader]) -> int:
     """How many slices there are at different positions; all, where positions are missing."""
     try:
-        _check_each(slices)
+        check_each(slices)
     except ScanError:
         return len(slices)
-    along = np.sort([_along(item, _normal(slices[0])) for item in slices])
+    along = np.sort([_along(item, normal_of(slices[0])) for item in slices])
     return 1 + int(np.count_nonzero(np.diff(along) >= SAME_POSITION_MM))
-
-
-def plane_name(item: SliceHeader) -> str:
-    """``axial``, ``coronal``, ``sagittal``, ``oblique``; empty where the header does not say."""
-    if item.orientation is None:
-        return ""
-    normal = _normal(item)
-    return plane_of(normal) if np.linalg.norm(normal) > 0 else ""
-
-
-def _check_each(slices: Sequence[SliceHeader]) -> None:
-    """Refuse slices whose header misses what is needed, or has what cannot be."""
-    for item in slices:
-        if item.problem:
-            raise ScanError(item.problem)
-        for keyword, value in (
-            ("ImagePositionPatient", item.position),
-            ("ImageOrientationPatient", item.orientation),
-            ("PixelSpacing", item.spacing),
-            ("Rows and Columns", item.size if min(item.size) > 0 else None),
-        ):
-            if value is None:
-                raise ScanError(f"{item.label} has no {keyword}: its header is damaged or stripped")
-            if not all(math.isfinite(number) for number in value):
-                raise ScanError(f"{item.label}: {keyword} must be finite, got {value}")
-        if item.spacing is None or not min(item.spacing) > 0:
-            raise ScanError(f"{item.label}: PixelSpacing must be > 0 mm, got {item.spacing}")
-        rows, columns = _axes(item)
-        lengths = np.linalg.norm(rows), np.linalg.norm(columns)
-        if abs(lengths[0] - 1) > 0.01 or abs(lengths[1] - 1) > 0.01 or abs(rows @ columns) > 0.01:
-            raise ScanError(
-                f"{item.label}: ImageOrientationPatient must be two unit vectors at right angles, "
-                f"got {item.orientation}"
-            )
-        if not (math.isfinite(item.slope) and item.slope != 0 and math.isfinite(item.intercept)):
-            raise ScanError(
-                f"{item.label}: RescaleSlope and RescaleIntercept must be finite, the "
-                f"slope not 0, got {item.slope:g} and {item.intercept:g}"
-            )
-        if item.unit not in _HU_UNITS:
-            raise ScanError(f"{item.label} is in {item.unit}, not in HU: give the CT itself")
-
-
-def _check_alike(slices: Sequence[SliceHeader]) -> None:
-    """Refuse a series of mixed matrix sizes, orientations or pixel spacings."""
-    sizes = Counter(item.size for item in slices)
-    if len(sizes) > 1:
-        found = ", ".join(f"{n} of {w} x {h}" for (w, h), n in sizes.most_common())
-        raise ScanError(f"slices of mixed matrix sizes ({found} px); give the files of one size")
-    first = slices[0]
-    for item in slices[1:]:
-        if not np.allclose(item.orientation or 0, first.orientation or 1, rtol=0, atol=SAME_COSINE):
-            raise ScanError(
-                f"slices of mixed orientations ({first.label} is {plane_name(first)}, {item.label} "
-                f"{plane_name(item)}, or turned by some degrees); give the files of one orientation"
-            )
-        if not np.allclose(item.spacing or 0, first.spacing or 1, rtol=0, atol=SAME_SPACING_MM):
-            raise ScanError(
-                f"slices of mixed pixel spacing ({first.label}: {first.spacing} mm, {item.label}: "
-                f"{item.spacing} mm); give the files of one reconstruction"
-            )
-
-
-def _axes(item: SliceHeader) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    cosines = np.array(item.orientation, np.float64)
-    return cosines[:3], cosines[3:]
-
-
-def _normal(item: SliceHeader) -> NDArray[np.float64]:
-    rows, columns = _axes(item)
-    return np.cross(rows, columns).astype(np.float64)
 
 
 def _along(item: SliceHeader, normal: NDArray[np.float64]) -> float:
@@ -275,7 +201,7 @@ def _grid(along: NDArray[np.float64], warnings: list[str]) -> tuple[NDArray[np.i
 
 
 def _geometry(first: SliceHeader, interval: float, slices: int) -> Geometry:
-    rows, columns = _axes(first)
+    rows, columns = axes_of(first)
     x = rows / np.linalg.norm(rows)
     normal = np.cross(rows, columns) / np.linalg.norm(np.cross(rows, columns))
     between_rows, between_columns = first.spacing or (math.nan, math.nan)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import SimpleITK
 from numpy.typing import NDArray
 
 from deeplesion.scans import Geometry, ScanError, read_scan
+from deeplesion.scans.dicom_headers import SliceHeader
 
 #: All ways to swap and flip axes: 48.
 AXIS_ORDERS = [
@@ -48,6 +50,25 @@ def write_image(path: Path, array: NDArray[Any], geometry: Geometry | None = Non
     image = SimpleITK.GetImageFromArray(array) if geometry is None else image_of(array, geometry)
     SimpleITK.WriteImage(image, str(path))
     return path
+
+
+def header(z: float, name: str = "", **changes: Any) -> SliceHeader:
+    """An axial slice at a height in mm."""
+    known = SliceHeader(
+        path=Path(name or f"slice{z:g}"),
+        frame=None,
+        uid="1.2.3",
+        number=1,
+        description="",
+        modality="CT",
+        kind="",
+        size=(8, 6),
+        position=(-10.0, -20.0, z),
+        orientation=(1.0, 0, 0, 0, 1.0, 0),
+        spacing=(0.75, 0.5),
+        thickness=1.0,
+    )
+    return replace(known, **changes)
 
 
 def complaint(source: Any, **options: Any) -> str:

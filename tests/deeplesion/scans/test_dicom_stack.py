@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from deeplesion.scans import ScanError
+from deeplesion.scans.dicom_checks import plane_name
 from deeplesion.scans.dicom_headers import SliceHeader
-from deeplesion.scans.dicom_stack import build_stack, count_positions, plane_name
-
-AXIAL = (1.0, 0, 0, 0, 1.0, 0)
-
-
-def header(z: float, name: str = "", **changes: Any) -> SliceHeader:
-    """An axial slice at a height in mm."""
-    known = SliceHeader(
-        path=Path(name or f"slice{z:g}"),
-        frame=None,
-        uid="1.2.3",
-        number=1,
-        description="",
-        modality="CT",
-        kind="",
-        size=(8, 6),
-        position=(-10.0, -20.0, z),
-        orientation=AXIAL,
-        spacing=(0.75, 0.5),
-        thickness=1.0,
-    )
-    return replace(known, **changes)
+from deeplesion.scans.dicom_stack import build_stack, count_positions
+from tests.deeplesion.scans.helpers import header
 
 
 def refused(slices: list[SliceHeader], same: bool | None = None) -> str:
@@ -178,28 +155,6 @@ def test_takes_slightly_slanted_slices_exactly() -> None:
     )
     assert geometry.direction.T @ geometry.direction == pytest.approx(np.eye(3), abs=1e-12)
     assert geometry.spacing[2] == pytest.approx(1, abs=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"position": None}, "slice1 has no ImagePositionPatient"),
-        ({"orientation": None}, "slice1 has no ImageOrientationPatient"),
-        ({"spacing": None}, "slice1 has no PixelSpacing"),
-        ({"size": (0, 0)}, "slice1 has no Rows and Columns"),
-        ({"position": (0.0, float("nan"), 1.0)}, "ImagePositionPatient must be finite"),
-        ({"spacing": (0.0, 0.0)}, "PixelSpacing must be > 0 mm, got (0.0, 0.0)"),
-        ({"orientation": (1.0, 0, 0, 0, 0, 0)}, "must be two unit vectors at right angles"),
-        ({"slope": 0.0}, "RescaleSlope and RescaleIntercept must be finite, the slope not 0"),
-        ({"unit": "ED"}, "slice1 is in ED, not in HU"),
-        ({"problem": "slice1 has a damaged header"}, "slice1 has a damaged header"),
-        ({"size": (9, 6)}, "mixed matrix sizes (2 of 8 x 6, 1 of 9 x 6 px)"),
-        ({"spacing": (0.8, 0.8)}, "mixed pixel spacing (slice0: (0.75, 0.5) mm, slice1"),
-        ({"orientation": (1.0, 0, 0, 0, 0.995, 0.0995)}, "mixed orientations (slice0 is axial"),
-    ],
-)
-def test_refuses_headers_by_name(changes: dict[str, Any], message: str) -> None:
-    assert message in refused([header(0), header(1, **changes), header(2)])
 
 
 def test_refuses_one_slice() -> None:
