@@ -11,6 +11,7 @@ import json
 import os
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import highdicom as hd
@@ -111,7 +112,7 @@ def _document(
 def _images(scan: Scan, document: Mapping[str, Any]) -> list[MeasuredImage]:
     """For each lesion the image of the slice that was measured, each header read once."""
     planes = read_planes(scan.files)
-    headers: dict[Any, Dataset] = {}
+    headers: dict[Path, Dataset] = {}
     images = []
     for lesion in document["lesions"]:
         corners = scan.geometry.to_patient(box_corners(lesion))
@@ -122,7 +123,7 @@ def _images(scan: Scan, document: Mapping[str, Any]) -> list[MeasuredImage]:
     return images
 
 
-def _header(file: Any) -> Dataset:
+def _header(file: Path) -> Dataset:
     """A header with all attributes that a report takes over, empty where the file lacks them."""
     header = read_header(file)
     for name in _NEEDED:

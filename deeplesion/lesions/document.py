@@ -114,7 +114,7 @@ def _scan_entry(scan: Scan, with_identity: bool) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "id": scan_id(scan),
         "format": scan.format,
-        "size": list(geometry.size),
+        "size": [int(count) for count in geometry.size],
         "spacing_mm": _rounded(geometry.spacing),
         "slice_interval_mm": _number(scan.slice_interval),
         "slice_thickness_mm": _number(scan.thickness),

@@ -1,6 +1,8 @@
 """From boxes in slices to lesions in 3D.
 
-1. Boxes below ``link_threshold`` are dropped.
+1. Boxes below ``link_threshold`` are dropped, and those that lie in a better one of their slice,
+   by the rule of step 5: detectors suppress by IoU and leave boxes about parts of a lesion, which
+   would be linked to the next slice's box of the whole, and break the lesion in two.
 2. *Linking.* Two boxes of different slices may be linked if their IoU reaches ``iou_threshold``
    and their slices are at most ``max_gap`` apart. Of all such pairs, those of the nearest slices
    are taken first, of these the ones of highest IoU, then of the highest sum of scores, then those
@@ -34,7 +36,7 @@ from deeplesion.evaluation.overlaps import PIXEL, Floats, Ints, paired_overlap, 
 from deeplesion.lesions.lesion import Lesion, SliceDetections, SliceMask
 from deeplesion.lesions.suppression import suppressed
 
-IOU_THRESHOLD = 0.3
+IOU_THRESHOLD = 0.2
 LINK_THRESHOLD = 0.1
 SCORE_THRESHOLD = 0.3
 NMS_THRESHOLD = 0.5
@@ -57,6 +59,11 @@ class _Boxes(NamedTuple):
     boxes: Floats
     scores: Floats
     masks: list[SliceMask]
+
+    def take(self, rows: Ints) -> _Boxes:
+        """Some of them."""
+        masks = [self.masks[row] for row in rows] if self.masks else []
+        return _Boxes(self.z[rows], self.boxes[rows], self.scores[rows], masks)
 
 
 def key_stride(detections: Sequence[SliceDetections]) -> int:
@@ -102,8 +109,9 @@ def link_detections(
         min_slices: Least number of slices that a lesion has a box in.
         link_threshold: Least score of boxes that are looked at.
         score_threshold: Least score of a lesion.
-        nms_threshold: Share of the smaller of two lesions that must lie in the other for the one
-            of lower score to be dropped, in (0, 1]; above 1 to keep all.
+        nms_threshold: Share of the smaller of two boxes of a slice, or of two lesions, that must
+            lie in the other for the one of lower score to be dropped, in (0, 1]; above 1 to keep
+            all.
 
     Returns:
         The lesions, by number.
@@ -122,7 +130,7 @@ def link_detections(
     for name, value in (("link", link_threshold), ("score", score_threshold)):
         if not 0 <= value <= 1:
             raise ValueError(f"{name}_threshold must be in [0, 1], got {value}")
-    found = _sorted_boxes(detections, link_threshold)
+    found = _without_parts(_sorted_boxes(detections, link_threshold), nms_threshold)
     reach = int(np.floor(max_gap / interval + _ROUNDING))
     chain = _chains(found, reach, iou_threshold)
     ranked = _ranked(found, chain, min_slices, score_threshold)
@@ -150,21 +158,27 @@ def _sorted_boxes(detections: Sequence[SliceDetections], least: float) -> _Boxes
     if len(set(numbers)) != len(numbers):
         twice = min(z for z in numbers if numbers.count(z) > 1)
         raise ValueError(f"detections: slice {twice} is there twice; hand over each slice once")
-    for found in detections:
-        _check_slice(found)
-    filled = [found for found in detections if len(found.boxes)]
-    masked = {bool(found.masks) for found in filled}
+    for each in detections:
+        _check_slice(each)
+    filled = [each for each in detections if len(each.boxes)]
+    masked = {bool(each.masks) for each in filled}
     if len(masked) > 1:
-        bare = next(found.z for found in filled if not found.masks)
+        bare = next(each.z for each in filled if not each.masks)
         raise ValueError(f"detections: slice {bare} has no masks, others have; give all or none")
-    z = np.repeat([found.z for found in filled], [len(found.boxes) for found in filled])
-    boxes = np.concatenate([np.empty((0, 4)), *(found.boxes for found in filled)])
-    scores = np.concatenate([np.empty(0), *(found.scores for found in filled)])
-    masks = [mask for found in filled for mask in found.masks]
+    z = np.repeat([each.z for each in filled], [len(each.boxes) for each in filled])
+    boxes = np.concatenate([np.empty((0, 4)), *(each.boxes for each in filled)])
+    scores = np.concatenate([np.empty(0), *(each.scores for each in filled)])
+    masks = [mask for each in filled for mask in each.masks]
     order = np.lexsort((*boxes.T[::-1], -scores, z))
-    order = order[scores[order] >= least]
-    chosen = [masks[index] for index in order] if masks else []
-    return _Boxes(z[order].astype(np.int64), boxes[order], scores[order], chosen)
+    found = _Boxes(z.astype(np.int64), boxes, scores, masks)
+    return found.take(order[scores[order] >= least])
+
+
+def _without_parts(found: _Boxes, threshold: float) -> _Boxes:
+    """Drop boxes that lie in a better one of the same slice."""
+    single = list(zip(found.z[:, None], found.boxes[:, None], strict=True))
+    gone = suppressed(single, np.unique(found.z), threshold)
+    return found.take(np.flatnonzero(~gone))
 
 
 def _check_slice(found: SliceDetections) -> None:

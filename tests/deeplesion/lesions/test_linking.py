@@ -127,6 +127,20 @@ def test_a_box_within_a_better_lesion_is_no_lesion() -> None:
     assert [lesion.number for lesion in both] == [1, 2]
 
 
+def test_a_box_about_a_part_does_not_break_a_lesion() -> None:
+    # Linked by IoU alone, the part of slice 1 would go on as the smaller box of slice 2.
+    part, smaller = [11, 11, 16, 16], [11, 11, 17, 17]
+    found = [
+        in_slice(0, [*SQUARE, 0.9]),
+        in_slice(1, [*SQUARE, 0.8], [*part, 0.5]),
+        in_slice(2, [*smaller, 0.7]),
+    ]
+    (lesion,) = link_detections(found, ISOTROPIC)
+    assert lesion.boxes.tolist() == [SQUARE, SQUARE, smaller]
+    apart = link_detections(found, ISOTROPIC, nms_threshold=1.01)
+    assert [each.boxes.tolist() for each in apart] == [[SQUARE, SQUARE], [part, smaller]]
+
+
 def test_of_equal_scores_the_longer_comes_first_and_the_larger_box_is_key() -> None:
     found = [
         in_slice(0, [*SQUARE, 1.0], [50, 50, 59, 59, 1.0]),
