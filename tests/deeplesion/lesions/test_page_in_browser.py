@@ -458,7 +458,13 @@ def test_no_window_scrolls_sideways(driver: Driver, file: Path, size: tuple[int,
 def test_shrunk_scans_keep_their_places(driver: Driver, scan: Scan, tmp_path: Path) -> None:
     lesions = make_lesions()
     write_page(
-        tmp_path / "a.html", scan, lesions, make_document(scan, lesions), hu_step=2, max_side=30
+        tmp_path / "a.html",
+        scan,
+        lesions,
+        make_document(scan, lesions),
+        min_score=0.5,
+        hu_step=2,
+        max_side=30,
     )
     visit(driver, tmp_path / "a.html")
     wait_for_slice(driver, 10)
@@ -469,6 +475,7 @@ def test_shrunk_scans_keep_their_places(driver: Driver, scan: Scan, tmp_path: Pa
         assert abs(int(hu.removesuffix(" HU")) - mean) <= 1
         assert voxel == f"voxel {x}, {y}, 10"
     assert "means of 2 x 2 voxels" in text(driver, "limits")
+    assert text(driver, "count") == "2 of 3 lesions shown"
     check_quiet(driver)
 
 
