@@ -104,9 +104,8 @@ class Worker:
 
     def end(self) -> None:
         """Let it go."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
+        with self.process:  # which closes its pipes and waits for it
+            pass
 
 
 class Times(NamedTuple):

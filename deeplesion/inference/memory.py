@@ -7,8 +7,8 @@ import os
 
 import torch
 
-# Peak bytes of a forward pass for each voxel of a stack, rounded up: measured 720 for the
-# DenseNet-121 detector (7 x 512 x 512, float32), less for the others.
+# Peak bytes of a forward pass for each voxel of a stack, rounded up: about 700 were measured of
+# the DenseNet-121 detector (7 x 512 x 512, float32, CPU).
 BYTES_PER_VOXEL = 1000
 # Of what is free, for others need some, too.
 SHARE_OF_FREE = 0.5
