@@ -206,12 +206,12 @@ def peak_memory(contestant: Contestant, mode: str, settings: Settings) -> int:
         step(contestant, mode, settings)
         return torch.cuda.max_memory_allocated() - before
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak, see proc(5)
-    before = resident("VmRSS")
+    before = _resident("VmRSS")
     step(contestant, mode, settings)
-    return max(resident("VmHWM") - before, PAGE)
+    return max(_resident("VmHWM") - before, PAGE)
 
 
-def resident(field: str) -> int:
+def _resident(field: str) -> int:
     """Resident bytes of this process: ``VmRSS`` now, ``VmHWM`` at the peak."""
     lines = Path("/proc/self/status").read_text().splitlines()
     (line,) = (line for line in lines if line.startswith(field))

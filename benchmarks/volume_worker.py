@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # a script finds its own folder only
 
 from benchmarks.baseline.volume import find_by_key_slice  # noqa: E402
-from benchmarks.measuring import CLOCKS, resident  # noqa: E402
+from benchmarks.measuring import CLOCKS, _resident  # noqa: E402
 from deeplesion.inference import LesionDetector  # noqa: E402
 from deeplesion.inference.loading import build_detector  # noqa: E402
 from deeplesion.inference.memory import keep_freed_memory  # noqa: E402
@@ -196,7 +196,7 @@ def main(kind: str, text: str) -> None:
         detections = out / f"{kind}.npz"
         save_detections(detections, found, scan)
         measured = {"seconds": seconds, "detections": str(detections)}
-        measured |= {"peak_bytes": resident("VmHWM"), "scan_bytes": scan.hu.nbytes}
+        measured |= {"peak_bytes": _resident("VmHWM"), "scan_bytes": scan.hu.nbytes}
         print(json.dumps(measured), flush=True)
 
 

@@ -16,7 +16,7 @@ from deeplesion.engine.config import UsageError, datasets_of
 from deeplesion.transforms.loading import LoadCTSlices
 
 #: Steps that do the same to every slice of a stack, whatever the others are.
-SLICEWISE_STEPS = ("WindowCT", "Resize", "PadCT")
+SLICEWISE_STEPS = ("WindowCT", "Resize", "ResizeCT", "PadCT")
 PACKING_STEPS = ("PackDetInputs", "LoadLesionAnnotations", "LoadAnnotations")
 #: Side in px of DeepLesion's slices (all but a few), from which the networks learn.
 TRAINED_SIZE = 512

@@ -58,12 +58,13 @@ def plane_hu(hu: NDArray[np.generic], plane: Plane) -> NDArray[np.float32]:
         plane: Which.
 
     Returns:
-        ``(H, W)`` float32 in HU, as :func:`deeplesion.datasets.ct.load_volume` computes it.
+        ``(H, W)`` float32 in HU, as :func:`deeplesion.datasets.ct.load_volume` computes it; a copy.
     """
-    above = np.ascontiguousarray(hu[plane.above], np.float32)
+    # Copies, for steps may work in place and a scan may be float32 itself.
+    above = np.array(hu[plane.above], np.float32, order="C")
     if not plane.weight:
         return above
-    below = np.ascontiguousarray(hu[plane.below], np.float32)
+    below = np.array(hu[plane.below], np.float32, order="C")
     mixed: NDArray[np.float32] = cv2.addWeighted(above, 1 - plane.weight, below, plane.weight, 0)
     return mixed
 

@@ -84,7 +84,10 @@ def test_slices_may_be_padded() -> None:
     [
         ([], "must begin with LoadCTSlices, got None"),
         ([WINDOW], "must begin with LoadCTSlices, got WindowCT"),
-        ([LOAD, {"type": "RandomCTAffine"}], "step RandomCTAffine .* WindowCT, Resize, PadCT only"),
+        (
+            [LOAD, {"type": "RandomCTAffine"}],
+            "step RandomCTAffine .* WindowCT, Resize, ResizeCT, PadCT only",
+        ),
     ],
 )
 def test_pipelines_that_are_not_slice_by_slice_are_refused(steps: list, message: str) -> None:

@@ -70,6 +70,13 @@ def test_end_slices_are_repeated() -> None:
     assert stack_planes(DEPTH - 1, DEPTH, np.array([-1.0, 0, 0.5]))[2] == Plane(8, 8, 0.0)
 
 
+@pytest.mark.parametrize("plane", [Plane(2, 2, 0.0), Plane(2, 3, 0.5)])
+def test_planes_are_copies(plane: Plane) -> None:
+    hu = np.zeros((4, 2, 3), np.float32)
+    plane_hu(hu, plane)[:] = 1
+    assert not hu.any()
+
+
 def scan_of(slices: int, interval: float) -> Scan:
     """A scan of nothing."""
     geometry = Geometry(np.zeros(3), np.array([1, 1, interval]), np.eye(3), (2, 2, slices))
