@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from mmengine.config import Config
+
+LONGEST_WAIT = timedelta(days=7)
 
 
 def prepare_distributed(cfg: Config) -> None:
@@ -40,6 +44,24 @@ def process_group(cfg: Config) -> Iterator[None]:
     prepare_distributed(cfg)
     try:
         yield
+    finally:
+        shut_down()
+
+
+@contextmanager
+def worker_group() -> Iterator[tuple[int, int]]:
+    """Join the other processes of torchrun, if there are any, to share work that needs no GPU talk.
+
+    Yields:
+        Rank of this process and number of processes; 0 and 1 where torchrun did not start it.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield 0, 1
+        return
+    # One may have work for hours when another is done.
+    dist.init_process_group("gloo", timeout=LONGEST_WAIT)
+    try:
+        yield dist.get_rank(), dist.get_world_size()
     finally:
         shut_down()
 

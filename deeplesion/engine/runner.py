@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
-from collections import OrderedDict
-from collections.abc import Mapping
 from typing import Any
 
 from mmengine.logging import MMLogger
@@ -14,14 +11,9 @@ from mmengine.runner import Runner
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import nn
 
-from deeplesion.engine.checkpoint import (
-    CheckpointError,
-    compare_weights,
-    describe_operators,
-    operators_differ,
-    read_checkpoint,
-)
+from deeplesion.engine.checkpoint import CheckpointError, describe_operators, read_checkpoint
 from deeplesion.engine.compilation import compile_parts
+from deeplesion.engine.fit import NAME_CHANGES, check_fit, nothing_fits, revise_names
 from deeplesion.engine.pretrained import describe_load, fit_detector_weights
 
 # mmengine's checkpoint hook warns of mmengine's own use of deprecated names; no user can act on it.
@@ -114,10 +106,10 @@ class CTRunner(Runner):
                 f"training from it by --cfg-options load_from={filename}"
             )
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
-        revise_keys = revise_keys or [(r"^module\.", "")]
+        revise_keys = revise_keys or NAME_CHANGES
         if strict or self._must_fit:
-            self._check_fit(filename, checkpoint, revise_keys)
             model = self._bare_model()
+            check_fit(filename, checkpoint, model, revise_keys)
             _load_checkpoint_to_model(model, checkpoint, strict, "current", revise_keys)
             self.logger.info(f"Load checkpoint from {filename}")
         else:
@@ -134,43 +126,8 @@ class CTRunner(Runner):
         return self.model.module if is_model_wrapper(self.model) else self.model
 
     def _load_what_fits(self, filename: str, checkpoint: dict, revise_keys: list) -> None:
-        weights = _revised(checkpoint["state_dict"], revise_keys)
+        weights = revise_names(checkpoint["state_dict"], revise_keys)
         report = fit_detector_weights(self._bare_model(), weights)
         if not report.loaded:
-            raise _nothing_fits(filename, weights, self._bare_model().state_dict())
+            raise nothing_fits(filename, weights, self._bare_model().state_dict())
         self.logger.info(f"Load checkpoint from {filename}: {describe_load(report)}")
-
-    def _check_fit(self, filename: str, checkpoint: dict, revise_keys: list) -> None:
-        weights = _revised(checkpoint["state_dict"], revise_keys)
-        own = self._bare_model().state_dict()
-        fit = compare_weights(own, weights)
-        if not fit.fitting:
-            raise _nothing_fits(filename, weights, own)
-        if not fit.complete:
-            raise CheckpointError(f"{_failed(filename)}of the model's {len(own)} weights {fit}")
-        recorded = checkpoint.get("meta", {}).get("operators")
-        if recorded is not None and (
-            difference := operators_differ(recorded, describe_operators(self._bare_model()))
-        ):
-            raise CheckpointError(f"{_failed(filename)}{difference}")
-
-
-def _failed(filename: str) -> str:
-    return f"checkpoint {filename} does not fit the config: "
-
-
-def _nothing_fits(filename: str, weights: Mapping, own: Mapping) -> CheckpointError:
-    return CheckpointError(
-        f"{_failed(filename)}none of its {len(weights)} weights has the name and shape of one of "
-        f"the model's {len(own)}"
-    )
-
-
-def _revised(state_dict: Mapping[str, Any], revise_keys: list) -> Mapping[str, Any]:
-    """The state dict under names as mmengine revises them, with its metadata."""
-    revised = OrderedDict(state_dict)
-    for pattern, replacement in revise_keys:
-        revised = OrderedDict((re.sub(pattern, replacement, n), w) for n, w in revised.items())
-    # mmengine, too, leaves the paths in there alone.
-    revised._metadata = getattr(state_dict, "_metadata", {})  # type: ignore[attr-defined]
-    return revised

@@ -10,7 +10,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from alignshift import models as native
-from deeplesion.models.inputs import CTInputs, check_num_slices
+from deeplesion.models.inputs import CTInputs, StemInputs, check_num_slices
 from deeplesion.models.pretrained import is_pretrained, load_pretrained
 
 
@@ -28,9 +28,15 @@ class DenseNetTrunc3d(native.TruncatedDenseNet3d, BaseModule):
         in_channels: Channels of the input, one for CT.
         **kwargs: See :class:`alignshift.models.TruncatedDenseNet3d`; there is no ``num_classes``.
 
+    Attributes:
+        slicewise_stem: Whether the stem works on each slice alone, so that it can be computed once
+            for each slice of a scan, see :class:`deeplesion.models.inputs.StemInputs`.
+
     Raises:
         TypeError: ``init_cfg`` is a list of initializations, or ``num_classes`` is given.
     """
+
+    slicewise_stem = True
 
     def __init__(
         self,
@@ -70,15 +76,20 @@ class DenseNetTrunc3d(native.TruncatedDenseNet3d, BaseModule):
                     module.eval()
         return self
 
-    def forward(self, inputs: CTInputs) -> tuple[Tensor, ...]:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        self, inputs: CTInputs | StemInputs
+    ) -> tuple[Tensor, ...]:
         """Maps of a batch.
 
         Args:
-            inputs: Volume ``(N, 1, D, H, W)`` and thickness ``(N,)`` in mm.
+            inputs: Volume ``(N, 1, D, H, W)`` and thickness ``(N,)`` in mm; or, in place of the
+                volume, what ``forward_stem`` made of it.
 
         Returns:
             Maps ``(N, C, D, H / s, W / s)`` at strides s = 4, 8, 16.
         """
+        if isinstance(inputs, StemInputs):
+            return tuple(self.forward_blocks(inputs.stem, inputs.thickness))
         return tuple(self.forward_features(inputs.volume, inputs.thickness))
 
 
@@ -122,6 +133,8 @@ class DenseNetCustomTrunc(DenseNetTrunc3d):
         num_slices: Slices of a stack, the channels of the first convolution.
         **kwargs: See :class:`DenseNetTrunc3d`.
     """
+
+    slicewise_stem = False
 
     def __init__(self, num_slices: int = 3, **kwargs: Any) -> None:
         super().__init__(operator=None, in_channels=num_slices, **kwargs)

@@ -22,6 +22,21 @@ class CTInputs(NamedTuple):
     thickness: Tensor
 
 
+class StemInputs(NamedTuple):
+    """A batch of stacks whose slices have been through the backbone's stem.
+
+    A stem that works on each slice alone need see a slice only once, however many stacks it is
+    in. Backbones with ``slicewise_stem`` take this tuple wherever they take :class:`CTInputs`.
+
+    Attributes:
+        stem: ``(N, C, D, H / 4, W / 4)``, of the backbone's ``forward_stem``.
+        thickness: As in :class:`CTInputs`.
+    """
+
+    stem: Tensor
+    thickness: Tensor
+
+
 def check_num_slices(volume: Tensor, num_slices: int, part: str) -> None:
     """Check that a stack is as deep as a network was built for.
 

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from mmengine.config import Config
 
-from deeplesion.engine.distributed import process_group
+from deeplesion.engine.distributed import process_group, worker_group
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="gloo is chosen only where there is no CUDA")
@@ -34,3 +34,10 @@ def test_one_process_needs_nothing() -> None:
     with process_group(cfg):
         assert not dist.is_initialized()
     assert "model_wrapper_cfg" not in cfg
+
+
+def test_a_process_by_itself_has_all_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with worker_group() as (rank, processes):
+        assert (rank, processes) == (0, 1)
+    assert not dist.is_initialized()

@@ -13,7 +13,7 @@ from mmengine.logging import HistoryBuffer, MMLogger
 
 from alignshift import models as native
 from deeplesion.engine.checkpoint import CheckpointError
-from deeplesion.models.inputs import CTInputs
+from deeplesion.models.inputs import CTInputs, StemInputs
 from deeplesion.models.pretrained import resolve_checkpoint
 from tests.deeplesion.models.detectors import CHANNELS, TINY
 
@@ -39,6 +39,18 @@ def test_shapes(name: str, options: dict) -> None:
         (2, channels, depth, 64 // stride, 32 // stride)
         for channels, stride in zip(CHANNELS, (4, 8, 16), strict=True)
     ]
+
+
+@pytest.mark.parametrize(("name", "options"), FACES.items())
+def test_slices_may_have_been_through_the_stem(name: str, options: dict) -> None:
+    backbone = MODELS.build({"type": name, **TINY, **options}).eval()
+    assert backbone.slicewise_stem == (name != "DenseNetCustomTrunc")
+    if backbone.slicewise_stem:
+        volume, thickness = stack()
+        one_by_one = [backbone.forward_stem(volume[:, :, [z]]) for z in range(volume.shape[2])]
+        found = backbone(StemInputs(torch.cat(one_by_one, 2), thickness))
+        for level, expected in zip(found, backbone(stack()), strict=True):
+            torch.testing.assert_close(level, expected)
 
 
 @pytest.mark.parametrize("name", ["DenseNetCustomTrunc3dA3D", "DenseNetCustomTrunc"])

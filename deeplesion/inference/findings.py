@@ -1,0 +1,179 @@
+"""What a detector found in a scan, and writing it down."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from deeplesion.datasets.lesion_record import DataError
+from deeplesion.engine.config import UsageError
+from deeplesion.lesions.document import build_document, write_json
+from deeplesion.lesions.label_maps import label_map
+from deeplesion.lesions.lesion import Lesion, SliceDetections
+from deeplesion.lesions.linking import key_stride
+from deeplesion.lesions.model_card import ModelCard
+from deeplesion.lesions.overlays import write_overlays
+from deeplesion.lesions.page import write_page
+from deeplesion.lesions.table import write_csv
+from deeplesion.scans import write_labels
+from deeplesion.scans.scan import Scan
+
+#: What :meth:`Findings.save` can write, and as which file or folder.
+OUTPUTS = {
+    "json": "lesions.json",
+    "csv": "lesions.csv",
+    "labels": "lesions.nii.gz",
+    "overlays": "overlays",
+    "html": "report.html",
+    "sr": "lesions.dcm",
+}
+DICOM = "DICOM"
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """What was found in a scan.
+
+    Attributes:
+        scan: The scan.
+        lesions: By number, in descending order of score.
+        detections: Boxes of every key slice, before they were linked.
+        card: What found them.
+        settings: How: thresholds and the like.
+    """
+
+    scan: Scan
+    lesions: tuple[Lesion, ...]
+    detections: tuple[SliceDetections, ...]
+    card: ModelCard
+    settings: Mapping[str, Any]
+
+    @property
+    def stride(self) -> int:
+        """Distance of key slices, in slices."""
+        return key_stride(self.detections)
+
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """What ``lesions.json`` holds, see docs/lesions.md; nothing tells who the patient is."""
+        return self._document(with_identity=False)
+
+    def _document(self, with_identity: bool) -> dict[str, Any]:
+        return build_document(
+            self.scan, self.lesions, self.card, self.settings, with_identity, stride=self.stride
+        )
+
+    def save(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        without: tuple[str, ...] = (),
+        with_identity: bool = False,
+        overwrite: bool = False,
+        extra: Mapping[str, Any] | None = None,
+    ) -> list[Path]:
+        """Write all there is to tell; the folder appears when it is complete.
+
+        Args:
+            folder: Where to; it is made.
+            without: Outputs to leave out, of :data:`OUTPUTS`. A DICOM SR is written for DICOM
+                scans only.
+            with_identity: Whether files may tell who the patient is. The SR always does, for it
+                belongs to the patient's study.
+            overwrite: Whether the folder may replace findings of that name; nothing else is.
+            extra: Further JSON files by name.
+
+        Returns:
+            Files and folders that were written.
+
+        Raises:
+            UsageError: The folder exists, or there is no such output.
+            OSError: It cannot be written.
+        """
+        if unknown := set(without) - OUTPUTS.keys():
+            raise UsageError(f"outputs are {', '.join(OUTPUTS)}, got {', '.join(sorted(unknown))}")
+        if overwrite:
+            _check_replaceable(Path(folder))
+        wanted = [name for name in OUTPUTS if name not in without]
+        if self.scan.format != DICOM and "sr" in wanted:
+            wanted.remove("sr")
+        document = self._document(True) if with_identity else self.document
+        with new_folder(folder, overwrite) as temporary:
+            for name in wanted:
+                self._write(name, temporary / OUTPUTS[name], document)
+            for name, content in (extra or {}).items():
+                write_json(temporary / name, content)
+            names = sorted(path.name for path in temporary.iterdir())
+        return [Path(folder) / name for name in names]
+
+    def _write(self, name: str, path: Path, document: Mapping[str, Any]) -> None:
+        if name == "json":
+            write_json(path, document)
+        elif name == "csv":
+            write_csv(path, document)
+        elif name == "labels":
+            depth, height, width = self.scan.hu.shape
+            labels = label_map(self.lesions, (depth, height, width))
+            write_labels(path, labels, self.scan)
+        elif name == "overlays":
+            write_overlays(path, self.scan, self.lesions, document)
+        elif name == "html":
+            write_page(path, self.scan, self.lesions, document)
+        elif name == "sr":
+            self._write_sr(path, document)
+
+    def _write_sr(self, path: Path, document: Mapping[str, Any]) -> None:
+        from deeplesion.lesions.dicom_sr import write_sr
+
+        try:
+            write_sr(path, self.scan, document)
+        except DataError as error:
+            # What headers lack for a report must not cost all the rest.
+            warnings.warn(f"no structured report was written: {error}", stacklevel=4)
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Refuse to replace what are no findings: a folder of another purpose has their name."""
+    if not folder.exists():
+        return
+    inside = {path.name for path in folder.iterdir()} if folder.is_dir() else {""}
+    if inside and not inside & {OUTPUTS["json"], OUTPUTS["csv"], OUTPUTS["html"]}:
+        raise UsageError(f"{folder} holds no findings and is not replaced: name another folder")
+
+
+@contextmanager
+def new_folder(folder: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
+    """Give a temporary folder that takes its place on success, and is removed otherwise.
+
+    Args:
+        folder: Where it shall be.
+        overwrite: Whether it may replace what is there.
+
+    Yields:
+        The folder to write to, beside it.
+
+    Raises:
+        UsageError: There is something, and it may not be replaced.
+    """
+    target = Path(folder).absolute()
+    if target.exists() and not overwrite:
+        raise UsageError(f"{folder} exists: name another folder, or have it overwritten")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    try:
+        inside = temporary / "new"
+        inside.mkdir()
+        yield inside
+        if target.exists():
+            target.rename(temporary / "old")
+        inside.rename(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

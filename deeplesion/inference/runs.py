@@ -1,0 +1,138 @@
+"""Many scans in one run: a folder for each, what was done before, and what came of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from deeplesion.engine.config import UsageError
+from deeplesion.inference.findings import Findings
+from deeplesion.scans.formats import files_below, safe_name, stem_of
+
+#: Beside the findings: by what they were made.
+RUN_FILE = "run.json"
+SHOWN_LESIONS = 20
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one scan.
+
+    Attributes:
+        folder: Where its findings are.
+        status: ``done``, ``skipped`` (it was done before) or ``failed``.
+        message: Why it failed.
+        seconds: How long it took.
+        slices: Number of key slices.
+        warnings: What was mended in it.
+        lesions: Of the document, by number.
+    """
+
+    folder: Path
+    status: Literal["done", "skipped", "failed"]
+    message: str = ""
+    seconds: float = 0.0
+    slices: int = 0
+    warnings: tuple[str, ...] = ()
+    lesions: tuple[Mapping[str, Any], ...] = ()
+
+    @classmethod
+    def of(cls, findings: Findings, folder: Path, seconds: float) -> Outcome:
+        """That of a scan in which was found what was found."""
+        return cls(
+            folder,
+            "done",
+            seconds=seconds,
+            slices=len(findings.detections),
+            warnings=findings.scan.warnings,
+            lesions=tuple(findings.document["lesions"]),
+        )
+
+
+def folder_names(sources: Sequence[Path]) -> list[str]:
+    """A name for the output of each scan: its own, with its folder's where two have the same.
+
+    Args:
+        sources: Files or folders.
+
+    Raises:
+        UsageError: Two scans are the same, or cannot be told apart by their last two names.
+    """
+    paths = [path.resolve() for path in sources]
+    if doubles := {path for path in paths if paths.count(path) > 1}:
+        raise UsageError(f"{sorted(map(str, doubles))[0]} is given twice")
+    names = [safe_name(stem_of(path)) for path in paths]
+    longer = [safe_name(f"{path.parent.name}_{stem_of(path)}") for path in paths]
+    names = [long if names.count(n) > 1 else n for n, long in zip(names, longer, strict=True)]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(
+                f"the findings of two scans would both go to {name}: run them one by one, or "
+                "rename one"
+            )
+    return names
+
+
+def fingerprint(source: Path | Sequence[Path], settings: Mapping[str, Any]) -> str:
+    """A hash that changes where a scan's files or the settings do; contents are not read.
+
+    Args:
+        source: A file, a folder or files.
+        settings: All on which the findings depend, JSON's types.
+    """
+    if isinstance(source, Path):
+        files = files_below(source) if source.is_dir() else [source]
+    else:
+        files = list(source)
+    stats = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    text = json.dumps([stats, settings], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def is_done(folder: Path, mark: str) -> bool:
+    """Whether a folder holds the findings of a run with this fingerprint."""
+    try:
+        recorded = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(recorded, dict) and recorded.get("fingerprint") == mark
+
+
+def summary(outcomes: Sequence[Outcome]) -> str:
+    """Tables for people: each scan that is done and its lesions, and how many are done."""
+    blocks = [_block(outcome) for outcome in outcomes if outcome.status == "done"]
+    for outcome in outcomes:
+        if outcome.status == "skipped":
+            blocks.append(f"{outcome.folder}: done before with the same settings, skipped")
+    done = sum(outcome.status != "failed" for outcome in outcomes)
+    if len(outcomes) > 1:
+        blocks.append(f"{done} of {len(outcomes)} scans are done")
+    return "\n\n".join(blocks)
+
+
+def _block(outcome: Outcome) -> str:
+    count = len(outcome.lesions)
+    head = (
+        f"{outcome.folder.name}: {count or 'no'} lesion{'s' if count != 1 else ''} in "
+        f"{outcome.slices} key slices, {outcome.seconds:.0f} s, see {outcome.folder}"
+    )
+    lines = [head, *(f"  note: {text}" for text in outcome.warnings)]
+    if count:
+        lines.append("    no.  score  slice  long x short mm   volume mm3   center LPS mm")
+    lines += [_row(lesion) for lesion in outcome.lesions[:SHOWN_LESIONS]]
+    if count > SHOWN_LESIONS:
+        lines.append(f"    ... and {count - SHOWN_LESIONS} more in lesions.csv")
+    return "\n".join(lines)
+
+
+def _row(lesion: Mapping[str, Any]) -> str:
+    axes = f"{lesion['long_axis']['mm']:.1f} x {lesion['short_axis']['mm']:.1f}"
+    center = ", ".join(f"{value:.1f}" for value in lesion["center"]["lps_mm"])
+    return (
+        f"    {lesion['number']:3d}  {lesion['score']:5.3f}  {lesion['key_slice']:5d}  "
+        f"{axes:>15s}  {lesion['volume_mm3']:11.0f}   {center}"
+    )
