@@ -53,7 +53,9 @@ def test(args: argparse.Namespace) -> None:
     from deeplesion.engine import config, distributed
     from deeplesion.engine.evaluation_report import report_sources, write_test_report
     from deeplesion.engine.runner import CTRunner
+    from deeplesion.inference.memory import keep_freed_memory
 
+    keep_freed_memory()
     cfg = config.load_config(args.config, args.cfg_options, args.data_root)
     if args.split is not None:
         config.set_test_split(cfg, args.split)

@@ -42,7 +42,9 @@ def train(args: argparse.Namespace) -> None:
     """Train as the arguments say."""
     from deeplesion.engine import config, distributed
     from deeplesion.engine.runner import CTRunner
+    from deeplesion.inference.memory import keep_freed_memory
 
+    keep_freed_memory()
     cfg = config.load_config(args.config, args.cfg_options, args.data_root)
     config.set_work_dir(cfg, args.config, args.work_dir)
     config.check_data_root(cfg, ("train_dataloader", "val_dataloader"))

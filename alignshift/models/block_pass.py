@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["BlockPass"]
 
 #: Bytes of a chunk on a CPU: some such fit into its cache.
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 4 << 20
 PARAMETERS_PER_LAYER = 6
 
 
