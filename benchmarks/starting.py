@@ -27,9 +27,12 @@ from deeplesion.datasets.mask_files import mask_key_slice
 from deeplesion.datasets.workers import process_map
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # a script finds its own folder only
+
+from benchmarks.measuring import peak_bytes  # noqa: E402
+
 FULL_ROWS = 32_735
 KEYS_PER_SERIES = 90
-KIB = 1024
 MEGABYTE = 1e6
 
 
@@ -62,10 +65,13 @@ def construct(root: Path) -> dict[str, float]:
     """Seconds of CPU time and megabytes of memory that the data set's construction takes here."""
     from deeplesion.datasets.deeplesion import DeepLesionDataset
 
-    before, start = _peak(), time.process_time()
+    start = time.process_time()
     data = DeepLesionDataset(data_root=str(root), pipeline=[])
     seconds = time.process_time() - start
-    return {"seconds": seconds, "megabytes": (_peak() - before) / MEGABYTE, "samples": len(data)}
+    count = len(data)
+    del data
+    peak = peak_bytes(lambda: DeepLesionDataset(data_root=str(root), pipeline=[]))
+    return {"seconds": seconds, "megabytes": peak / MEGABYTE, "samples": count}
 
 
 def construct_apart(root: Path) -> dict[str, float]:
@@ -103,11 +109,6 @@ def masks_per_second(root: Path, workers: int, items: int) -> float:
         start = time.perf_counter()
         count = sum(1 for _ in finished)
     return count / (time.perf_counter() - start)
-
-
-def _peak() -> float:
-    """Peak of the resident set, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB
 
 
 if __name__ == "__main__":
