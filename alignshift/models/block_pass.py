@@ -18,11 +18,18 @@ if TYPE_CHECKING:
 
     from .dense_block import DenseLayer
 
-__all__ = ["BlockPass"]
+__all__ = ["BlockPass", "layer_parameters"]
 
 #: Bytes of a chunk on a CPU: some such fit into its cache.
 CHUNK_BYTES = 4 << 20
 PARAMETERS_PER_LAYER = 6
+
+
+def layer_parameters(layer: DenseLayer) -> tuple[Tensor, ...]:
+    """What a layer learns; by name, for replicas of `nn.DataParallel` list no parameters."""
+    norm1, norm2 = layer.norm1, layer.norm2
+    first = (norm1.weight, norm1.bias, layer.conv1.weight)
+    return (*first, norm2.weight, norm2.bias, layer.conv2.weight)
 
 
 class _LayerPass(NamedTuple):
@@ -68,11 +75,12 @@ class BlockPass:
         growth = [layer.conv2.out_channels for layer in self.layers]
         features = self._volume(x.shape[1] + sum(growth))
         moments = torch.empty(2, features.shape[-1], dtype=self.wide, device=self.device)
+        measured = any(layer.norm1.training for layer in self.layers)
         start, new = 0, x
         for layer in self.layers:
             stop = start + new.shape[1]
             features[..., start:stop] = self._unfold(new)
-            if self.layers[-1].norm1.training:
+            if measured:
                 moments[:, start:stop] = batch_moments(new)
             new = self._layer(layer, features[..., :stop], moments[:, :stop], keep)
             start = stop
@@ -133,7 +141,7 @@ class BlockPass:
         Args:
             grad: Gradient by the features, (N * D, C', H, W).
             features: What forward returned.
-            parameters: Of the layers, in the order of `torch.nn.Module.parameters`.
+            parameters: Those of `layer_parameters`, layer by layer.
             bottlenecks: What `take_bottlenecks` returned.
         """
         x = self._unfold(features)

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from alignshift.operators import SliceConv, fold_slices, unfold_slices
 
-from .fused_block import can_fuse, fused_block
+from .fused_block import can_fuse, fused_block, has_hooks, is_recorded
 
 __all__ = ["DenseBlock", "DenseLayer", "Transition", "by_image"]
 
@@ -80,7 +80,7 @@ class DenseBlock(nn.Module):
     def forward(self, x: Tensor, depth: int, thickness: Tensor | None) -> Tensor:
         """All features of the block, folded: (N * D, C, H, W)."""
         layers = cast(list[DenseLayer], list(self.children()))
-        if self.fused and can_fuse(layers):
+        if self.fused and can_fuse(layers, x):
             return fused_block(x, layers, depth, thickness)
         features = [x]
         for layer in layers:
@@ -98,7 +98,7 @@ class Transition(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Halve channels, height and width of folded slices."""
-        return self._halve(x) if self.norm.training else by_image(self._halve, x)
+        return by_image(self._halve, x, self.norm, self.conv)
 
     def _halve(self, x: Tensor) -> Tensor:
         x = F.relu(self.norm(x), inplace=True)
@@ -107,7 +107,9 @@ class Transition(nn.Module):
         return out
 
 
-def by_image(function: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+def by_image(
+    function: Callable[[Tensor], Tensor], images: Tensor, norm: nn.Module, conv: nn.Module
+) -> Tensor:
     """Call a function with one image at a time where that is faster: on a CPU in inference.
 
     Taking memory from the system, again for each tensor, costs more time there than filling it;
@@ -116,9 +118,12 @@ def by_image(function: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     Args:
         function: From (S, C, H, W) to (S, C', H', W'), to each image what it does to all.
         images: Shape (S, C, H, W).
+        norm: The batch norm in it, which may take statistics of all images.
+        conv: The convolution in it.
     """
-    whole = torch.is_grad_enabled() or torch.compiler.is_compiling() or not images.is_cpu
-    if whole or len(images) < 2:
+    batch = norm.training or getattr(norm, "running_mean", None) is None
+    noticed = batch or has_hooks(norm) or has_hooks(conv)
+    if noticed or torch.is_grad_enabled() or is_recorded() or not images.is_cpu or len(images) < 2:
         return function(images)
     return torch.cat([function(image) for image in torch.split(images, 1)])
 

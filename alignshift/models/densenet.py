@@ -144,8 +144,7 @@ class TruncatedDenseNet3d(nn.Module):
         """
         check_volume(volume, self.conv0.in_channels)
         slices = fold_slices(volume)
-        x = self._stem(slices) if self.norm0.training else by_image(self._stem, slices)
-        return unfold_slices(x, volume.shape[2])
+        return unfold_slices(by_image(self._stem, slices, self.norm0, self.conv0), volume.shape[2])
 
     def _stem(self, images: Tensor) -> Tensor:
         x = self.norm0(fold_slices(self.conv0(images.unsqueeze(2))))

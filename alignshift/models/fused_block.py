@@ -24,40 +24,64 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from .block_pass import BlockPass
+from .block_pass import BlockPass, layer_parameters
 
 if TYPE_CHECKING:
     from .dense_block import DenseLayer
 
-__all__ = ["can_fuse", "fused_block"]
+__all__ = ["can_fuse", "fused_block", "has_hooks", "is_recorded"]
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
-def can_fuse(layers: Sequence[DenseLayer]) -> bool:
+def can_fuse(layers: Sequence[DenseLayer], x: Tensor) -> bool:
     """Whether `fused_block` can stand for these layers without anybody noticing.
 
-    It cannot under a compiler, which fuses by itself, with hooks on a layer, with batch norms or
-    convolutions of another kind, or with dropout at work.
+    It cannot under a compiler, which fuses by itself, or a transform of `torch.func`, with hooks on
+    a layer, with batch norms or convolutions of another kind, with dropout at work, or without
+    anything to compute.
+
+    Args:
+        layers: Layers of a block.
+        x: Features before it.
     """
-    tracing = torch.jit.is_tracing()  # type: ignore[no-untyped-call]
-    if tracing or torch.compiler.is_compiling():
+    if is_recorded() or not x.numel():
         return False
     return all(map(_is_plain, layers))
 
 
+def is_recorded() -> bool:
+    """Whether a compiler, a tracer or a transform of `torch.func` follows what is computed."""
+    tracing = torch.jit.is_tracing()  # type: ignore[no-untyped-call]
+    transformed = torch._C._functorch.peek_interpreter_stack() is not None
+    return bool(torch.compiler.is_compiling() or tracing or transformed)
+
+
 def _is_plain(layer: DenseLayer) -> bool:
-    norms, convs = (layer.norm1, layer.norm2), (layer.conv1, layer.conv2)
+    parts = (layer, layer.norm1, layer.norm2, layer.conv1, layer.conv2)
     if layer.drop_rate and layer.training:
         return False
-    if any(getattr(part, hooks) for part in (layer, *norms, *convs) for hooks in HOOKS):
+    if any(has_hooks(part) for part in parts):
         return False
+    norms = all(map(_is_plain_norm, (layer.norm1, layer.norm2)))
+    return norms and layer.conv1.groups == 1 and all(map(_is_plain_conv, parts[3:]))
+
+
+def _is_plain_norm(norm: nn.Module) -> bool:
+    if type(norm) is not nn.BatchNorm2d or not (norm.affine and norm.track_running_stats):
+        return False
+    return norm.running_mean is not None and norm.num_batches_tracked is not None
+
+
+def _is_plain_conv(conv: nn.Module) -> bool:
     # Declared by the class itself: one derived from it may mix slices in its own way.
-    plain = all(type(conv).__dict__.get("fusible", False) for conv in convs)
-    return plain and all(
-        type(norm) is nn.BatchNorm2d and norm.affine and norm.running_mean is not None
-        for norm in norms
-    )
+    fusible = type(conv).__dict__.get("fusible", False)
+    return bool(fusible and conv.padding_mode == "zeros" and conv.bias is None)
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether somebody listens to a module."""
+    return any(getattr(module, hooks) for hooks in HOOKS)
 
 
 def fused_block(
@@ -78,7 +102,7 @@ def fused_block(
     autocast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     if autocast and x.dtype != torch.float64:
         x = x.to(torch.get_autocast_dtype(kind))
-    parameters = [p for layer in layers for p in layer.parameters()]
+    parameters = [p for layer in layers for p in layer_parameters(layer)]
     block = BlockPass(layers, depth, thickness, x)
     if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *parameters)):
         out: Tensor = _FusedBlock.apply(block, x, *parameters)

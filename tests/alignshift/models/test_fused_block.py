@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -90,12 +91,12 @@ def test_chunks_change_nothing(
     assert_same(results(fused, x), results(plain, x))
 
 
-def test_some_norms_may_be_frozen() -> None:
+@pytest.mark.parametrize("path", ["denselayer1.norm1", "denselayer2.norm2", "denselayer3.norm1"])
+def test_some_norms_may_be_frozen(path: str) -> None:
     networks = pair()
     for model in networks:
         model.train()
-        model.denseblock1.denselayer1.norm2.eval()
-        model.denseblock2.denselayer2.norm1.eval()
+        model.denseblock2.get_submodule(path).eval()
     assert_same(*(results(model, volume()) for model in networks))
 
 
@@ -186,6 +187,11 @@ class Reversed(AlignShiftConv):
         return x.flip(2)
 
 
+def fuses(block: nn.Module) -> bool:
+    """Whether a block is fused, for features as there may be."""
+    return can_fuse(list(block.children()), torch.ones(2, 16, 4, 4))
+
+
 def _hook(model: nn.Module) -> None:
     model.denseblock1.denselayer1.conv1.register_forward_hook(lambda *args: None)
 
@@ -198,25 +204,47 @@ def _no_statistics(model: nn.Module) -> None:
     model.denseblock1.denselayer1.norm1 = nn.BatchNorm2d(16, track_running_stats=False)
 
 
+def _tracks_no_more(model: nn.Module) -> None:
+    model.denseblock1.denselayer1.norm1.track_running_stats = False
+
+
+def _count_nothing(model: nn.Module) -> None:
+    model.denseblock1.denselayer1.norm1.num_batches_tracked = None
+
+
+def _pad_by_reflection(model: nn.Module) -> None:
+    model.denseblock1.denselayer1.conv2.padding_mode = "reflect"
+
+
 def _parametrize(model: nn.Module) -> None:
     torch.nn.utils.parametrizations.weight_norm(model.denseblock1.denselayer1.conv2)
 
 
 @pytest.mark.parametrize(
-    "change", [_hook, _group_norm, _no_statistics, _parametrize], ids=lambda f: f.__name__
+    "change",
+    [
+        _hook,
+        _group_norm,
+        _no_statistics,
+        _tracks_no_more,
+        _count_nothing,
+        _pad_by_reflection,
+        _parametrize,
+    ],
+    ids=lambda f: f.__name__,
 )
 def test_what_would_be_passed_over_is_not_fused(change: Any) -> None:
     fused, _ = pair()
-    assert can_fuse(list(fused.denseblock1.children()))
+    assert fuses(fused.denseblock1)
     change(fused.float())
-    assert not can_fuse(list(fused.denseblock1.children()))
-    assert can_fuse(list(fused.denseblock2.children()))
+    assert not fuses(fused.denseblock1)
+    assert fuses(fused.denseblock2)
 
 
 def test_operators_of_users_are_not_fused() -> None:
     torch.manual_seed(0)
     model = TruncatedDenseNet3d(Reversed, **SMALL).eval()
-    assert not can_fuse(list(model.denseblock1.children()))
+    assert not fuses(model.denseblock1)
     x = volume().float()
     # Two flips a layer cancel out; AlignShift would be something else.
     plain = TruncatedDenseNet3d(None, **SMALL).eval()
@@ -226,6 +254,74 @@ def test_operators_of_users_are_not_fused() -> None:
 
 
 def test_dropout_at_work_is_not_fused() -> None:
-    layers = list(pair(drop_rate=0.5)[0].train().denseblock1.children())
-    assert not can_fuse(layers)
-    assert can_fuse([layer.eval() for layer in layers])
+    block = pair(drop_rate=0.5)[0].train().denseblock1
+    assert not fuses(block)
+    assert fuses(block.eval())
+
+
+def test_other_padding_is_kept() -> None:
+    networks = pair(settings={"padding_mode": "reflect"})
+    assert_same(*(results(model.eval(), volume()) for model in networks))
+
+
+def test_replicas_of_data_parallel_train() -> None:
+    """Their weights are attributes that `parameters` does not list."""
+    fused, plain = pair()
+    outputs = []
+    for model in (fused, plain):
+        replica = copy.deepcopy(model).train()
+        weights = []
+        for module in replica.modules():
+            for name, parameter in list(module._parameters.items()):
+                if parameter is not None:
+                    del module._parameters[name]
+                    weights.append(parameter.detach().clone().requires_grad_())
+                    module.__dict__[name] = weights[-1]
+        sum(m.sum() for m in replica(volume(), THICKNESS)).backward()
+        outputs.append([weight.grad for weight in weights])
+    assert_same(*outputs)
+
+
+def test_nothing_in_training_is_nothing() -> None:
+    fused, plain = pair()
+    for model in (fused, plain):
+        maps = model.train()(volume(0), THICKNESS[:0])
+        assert [m.shape[0] for m in maps] == [0, 0]
+    assert_same(list(fused.buffers()), list(plain.buffers()))
+
+
+def test_transforms_of_functions_get_the_layers() -> None:
+    fused, plain = pair()
+
+    def loss(weights: dict[str, Tensor], model: nn.Module) -> Tensor:
+        maps = torch.func.functional_call(model.eval(), weights, (volume(), THICKNESS))
+        return sum(m.square().mean() for m in maps)
+
+    gradients = [
+        torch.func.grad(loss)({n: p.detach() for n, p in model.named_parameters()}, model)
+        for model in (fused, plain)
+    ]
+    assert_same(*(list(gradient.values()) for gradient in gradients))
+
+
+def test_hooks_see_all_slices_at_once() -> None:
+    fused, _ = pair()
+    seen: list[int] = []
+    for path in ("conv0", "norm0", "transition1.norm", "transition1.conv"):
+        module = fused.eval().get_submodule(path)
+        module.register_forward_hook(lambda m, i, out: seen.append(out.numel() // out[0].numel()))
+    with torch.no_grad():
+        fused(volume(), THICKNESS)
+    assert seen == [6, 6, 6, 6]
+
+
+def test_norms_without_running_statistics_see_all_slices() -> None:
+    fused, plain = pair()
+    for model in (fused, plain):
+        for name in ("running_mean", "running_var", "num_batches_tracked"):
+            setattr(model.norm0, name, None)
+        model.norm0.track_running_stats = False
+    maps = [fused.eval()(volume(), THICKNESS)]
+    with torch.no_grad():
+        maps.append(plain.eval()(volume(), THICKNESS))
+    assert_same(*([m.detach() for m in each] for each in maps))
