@@ -5,8 +5,10 @@ Runs the benchmarks of the network, of the data pipeline, of FROC and of startin
 formulation of each part, which is in `benchmarks/baseline/`, takes turns with ours in the same run.
 
 ``--against CMD`` runs another implementation as well: a command that prints, as its last line, a
-JSON object with seconds or MB under the keys of ``run.json``, of as many as it has. ``--list``
-names the keys and what is measured for each.
+JSON object with seconds or MB under the keys of ``figures`` in ``run.json``, of as many as it has.
+
+What the machine has no instructions for (bfloat16), or ``--only`` leaves out, is not measured, and
+no bar is said to hold for it.
 """
 
 from __future__ import annotations
@@ -96,7 +98,9 @@ def _is_number(value: object) -> bool:
 
 def beside(found: Sequence[Figure], theirs: Mapping[str, float]) -> str:
     """Our figures beside those of another implementation, as a table."""
-    lines = ["| what | ours | theirs | theirs / ours |", "|---|---|---|---|"]
+    unknown = sorted(theirs.keys() - {figure.key for figure in found})
+    lines = [f"not measured here: {', '.join(unknown)}", ""] if unknown else []
+    lines += ["| what | ours | theirs | theirs / ours |", "|---|---|---|---|"]
     for f in found:
         if f.key in theirs:
             other = theirs[f.key]
@@ -109,7 +113,7 @@ def summary(found: Sequence[Figure]) -> str:
     """How many bars hold, and which do not."""
     held = [figure for figure in found if figure.holds is not None]
     missed = [f"{f.what}: {f.value:.2f} of {f.bar:g}" for f in held if not f.holds]
-    text = f"{len(held) - len(missed)} of {len(held)} bars hold"
+    text = f"{len(held) - len(missed)} of {len(held)} measured bars hold"
     return text + ("; missed: " + "; ".join(missed) if missed else "")
 
 

@@ -126,6 +126,7 @@ def pack_series(
     files = list_slices(image_root, series)
     path = pack_path(out, series)
     if not files:
+        path.unlink(missing_ok=True)  # of slices that are no more
         return SeriesReport(series, 0, 0, 0)
     png_bytes = sum(file.size for file in files)
     if _is_current(out, series, files):
@@ -196,7 +197,8 @@ def pack_data_root(
     if strangers:
         raise PackError(
             f"{out} holds {len(strangers)} series that {image_root} has not, such as "
-            f"{strangers[0]}: it is the cache of another data set; give another folder as --out"
+            f"{strangers[0]}: it is the cache of another data set, so give another folder as "
+            "--out; or those series were deleted, so delete their files there"
         )
     (out / DONE_FILE).unlink(missing_ok=True)
     work = partial(pack_series, image_root=image_root, out=out, on_error=on_error)

@@ -42,12 +42,15 @@ def test_runs_as_a_script_against_another(tmp_path: Path) -> None:
 
 
 def test_summary_names_what_was_missed() -> None:
-    assert run.summary([HELD, MISSED, FREE]) == "1 of 2 bars hold; missed: work b: 1.50 of 2"
-    assert run.summary([HELD]) == "1 of 1 bars hold"
+    assert (
+        run.summary([HELD, MISSED, FREE]) == "1 of 2 measured bars hold; missed: work b: 1.50 of 2"
+    )
+    assert run.summary([HELD]) == "1 of 1 measured bars hold"
 
 
 def test_theirs_stand_beside_ours() -> None:
-    table = run.beside([HELD, MISSED], {"b": 5.0})
+    table = run.beside([HELD, MISSED], {"b": 5.0, "other": 1.0})
+    assert table.startswith("not measured here: other\n")
     assert "| work b | 2 s | 5 s | 2.50 |" in table
     assert "work a" not in table
 

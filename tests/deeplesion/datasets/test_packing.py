@@ -158,3 +158,19 @@ def test_verify_finds_what_differs(root: Path, tmp_path: Path) -> None:
         assert sum(text in complaint for complaint in complaints) == 1, complaints
     assert len(complaints) == 5
     assert len(verify_cache(out)[1]) == 1
+
+
+def test_a_series_whose_slices_are_gone_goes(root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "c"
+    pack_data_root(root, out)
+    for number in (7, 8, 9, 120):
+        png(root, 0, number).unlink()
+    assert pack_data_root(root, out).series == 2
+    assert list_packs(out) == list(SERIES[1:])
+    png(root, 0, 7).parent.rmdir()
+    pack_data_root(root, out)
+    for number in (7, 8, 9, 120):
+        png(root, 1, number).unlink()
+    png(root, 1, 7).parent.rmdir()
+    with pytest.raises(PackError, match=r"1 series that .* or those series were deleted"):
+        pack_data_root(root, out)
