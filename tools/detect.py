@@ -24,9 +24,9 @@ from deeplesion.engine.cli import USER_ERRORS, plain_message, run_tool
 from deeplesion.engine.config import UsageError
 from deeplesion.engine.distributed import worker_group
 from deeplesion.inference import LesionDetector
+from deeplesion.inference.folders import RUN_FILE, check_apart, check_replaceable
 from deeplesion.inference.memory import keep_freed_memory
 from deeplesion.inference.runs import (
-    RUN_FILE,
     Outcome,
     fingerprint,
     folder_names,
@@ -155,7 +155,9 @@ def detect_one(
     if not first.exists():
         raise UsageError(f"{first} does not exist")
     mark = fingerprint(source, run_settings(args, detector))
-    if folder.exists() and not args.overwrite:
+    if args.overwrite:
+        check_replaceable(folder)
+    elif folder.exists():
         if is_done(folder, mark):
             return Outcome(folder, "skipped")
         raise UsageError(
@@ -201,6 +203,8 @@ def detect(args: argparse.Namespace) -> None:
     keep_freed_memory()
     firsts = [source if isinstance(source, Path) else source[0].parent for source in sources]
     folders = [args.out / name for name in folder_names(firsts)]
+    for folder in folders:
+        check_apart(folder, args.scans)
     with worker_group() as (rank, processes):
         detector = LesionDetector(
             args.config,

@@ -11,10 +11,9 @@ from typing import Any, Literal
 
 from deeplesion.engine.config import UsageError
 from deeplesion.inference.findings import Findings
+from deeplesion.inference.folders import RUN_FILE
 from deeplesion.scans.formats import files_below, safe_name, stem_of
 
-#: Beside the findings: by what they were made.
-RUN_FILE = "run.json"
 SHOWN_LESIONS = 20
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -323,6 +324,36 @@ def test_scans_that_would_go_to_one_folder(
 ) -> None:
     assert call("a.nii", "a.nii", *detector, "--out", tmp_path) == 1
     assert "is given twice" in error_line(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("out", ["data", "data/CT/findings"])
+def test_the_scan_itself_is_never_replaced(
+    out: str,
+    scans: dict[str, Path],
+    detector: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(scans["DICOM"], tmp_path / "data/CT")
+    (tmp_path / "data/CT/lesions.csv").touch()
+    files = sorted(tmp_path.rglob("*"))
+    arguments = [tmp_path / "data/CT", *detector, "--out", tmp_path / out, "--overwrite"]
+    assert call(*arguments) == 1
+    assert "give another folder (--out), beside the scan's" in error_line(capsys.readouterr().err)
+    assert sorted(tmp_path.rglob("*")) == files
+
+
+def test_what_is_no_findings_is_refused_before_the_search(
+    scans: dict[str, Path], detector: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/report.html").touch()
+    (tmp_path / "a/thesis.tex").touch()
+    assert call(scans["NIfTI"], *detector, "--out", tmp_path, "--overwrite") == 1
+    shown = capsys.readouterr().err
+    assert "a/thesis.tex elsewhere" in error_line(shown)
+    assert "/12" not in shown  # no progress
+    assert (tmp_path / "a/thesis.tex").exists()
 
 
 def test_help_has_an_example_and_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from deeplesion.engine.config import UsageError
+from deeplesion.inference.folders import RUN_FILE
 from deeplesion.inference.runs import (
-    RUN_FILE,
     Outcome,
     fingerprint,
     folder_names,
