@@ -31,6 +31,7 @@ from deeplesion.inference.runs import (
     fingerprint,
     folder_names,
     is_done,
+    noting_left_out,
     summary,
 )
 from deeplesion.lesions.linking import SCORE_THRESHOLD
@@ -173,14 +174,15 @@ def detect_one(
         check_hu=not args.no_hu_check,
         progress=int(os.environ.get("RANK", "0")) == 0,
     )
-    findings.save(
-        folder,
-        without=tuple(name for name in OPTIONAL if getattr(args, f"no_{name}")),
-        with_identity=args.with_identity,
-        overwrite=args.overwrite,
-        extra={RUN_FILE: {"fingerprint": mark}},
-    )
-    return Outcome.of(findings, folder, time.perf_counter() - start)
+    with noting_left_out() as left_out:
+        findings.save(
+            folder,
+            without=tuple(name for name in OPTIONAL if getattr(args, f"no_{name}")),
+            with_identity=args.with_identity,
+            overwrite=args.overwrite,
+            extra={RUN_FILE: {"fingerprint": mark}},
+        )
+    return Outcome.of(findings, folder, time.perf_counter() - start, left_out)
 
 
 def detect_safely(

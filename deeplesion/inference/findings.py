@@ -27,6 +27,10 @@ from deeplesion.scans.scan import Scan
 DICOM = "DICOM"
 
 
+class LeftOutWarning(UserWarning):
+    """An output was not written, for the scan lacks what it needs."""
+
+
 @dataclass(frozen=True, eq=False)
 class Findings:
     """What was found in a scan.
@@ -82,7 +86,8 @@ class Findings:
             extra: Further JSON files by name.
 
         Returns:
-            Files and folders that were written.
+            Files and folders that were written; a :class:`LeftOutWarning` tells why there is no SR
+            where the headers of a DICOM scan do not do for one.
 
         Raises:
             UsageError: The folder exists, or holds what is no findings, or the scan; or there is
@@ -132,4 +137,5 @@ class Findings:
             write_sr(path, self.scan, document)
         except DataError as error:
             # What headers lack for a report must not cost all the rest.
-            warnings.warn(f"no structured report was written: {error}", stacklevel=4)
+            text = f"no structured report was written: {error}"
+            warnings.warn(text, LeftOutWarning, stacklevel=4)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from deeplesion.engine.config import UsageError
-from deeplesion.inference.findings import Findings
+from deeplesion.inference.findings import Findings, LeftOutWarning
 from deeplesion.inference.folders import RUN_FILE
 from deeplesion.scans.formats import files_below, safe_name, stem_of
 
@@ -27,7 +29,7 @@ class Outcome:
         message: Why it failed.
         seconds: How long it took.
         slices: Number of key slices.
-        warnings: What was mended in it.
+        warnings: What was mended in it, and what could not be written.
         lesions: Of the document, by number.
     """
 
@@ -40,16 +42,32 @@ class Outcome:
     lesions: tuple[Mapping[str, Any], ...] = ()
 
     @classmethod
-    def of(cls, findings: Findings, folder: Path, seconds: float) -> Outcome:
-        """That of a scan in which was found what was found."""
+    def of(
+        cls, findings: Findings, folder: Path, seconds: float, left_out: Sequence[str] = ()
+    ) -> Outcome:
+        """That of a scan in which was found what was found; ``left_out`` was not written."""
         return cls(
             folder,
             "done",
             seconds=seconds,
             slices=len(findings.detections),
-            warnings=findings.scan.warnings,
+            warnings=(*findings.scan.warnings, *left_out),
             lesions=tuple(findings.document["lesions"]),
         )
+
+
+@contextmanager
+def noting_left_out() -> Iterator[list[str]]:
+    """Have in a list, not on stderr, what :class:`LeftOutWarning` tells."""
+    notes: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", LeftOutWarning)
+        yield notes
+    for each in caught:
+        if issubclass(each.category, LeftOutWarning):
+            notes.append(str(each.message))
+        else:
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
 
 
 def folder_names(sources: Sequence[Path]) -> list[str]:

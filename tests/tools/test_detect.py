@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK
 import torch
@@ -202,6 +203,22 @@ def test_files_of_one_scan(
     assert "1 lesion in 12 key slices" in capsys.readouterr().out
     document = json.loads((tmp_path / "ct_dicom/lesions.json").read_text())
     assert "P-4711" in document["scan"]["identity"].values()
+
+
+def test_headers_no_report_can_be_made_of_cost_the_report_alone(
+    scans: dict[str, Path], detector: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(scans["DICOM"], tmp_path / "ct")
+    for file in (tmp_path / "ct").iterdir():
+        header = pydicom.dcmread(file)
+        del header.StudyInstanceUID
+        header.save_as(file)
+    options = ["--out", tmp_path / "out", "--no-html", "--no-overlays"]
+    assert call(tmp_path / "ct", *detector, *options) == 0
+    shown = capsys.readouterr().out
+    assert "note: no structured report was written: " in shown
+    assert "has no StudyInstanceUID" in shown
+    assert (tmp_path / "out/ct/lesions.json").exists()
 
 
 def test_series_are_listed(scans: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:

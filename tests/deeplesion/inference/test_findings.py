@@ -11,6 +11,7 @@ import pytest
 
 from deeplesion.engine.config import UsageError
 from deeplesion.inference import Findings
+from deeplesion.inference.findings import LeftOutWarning
 from deeplesion.lesions.lesion import SliceDetections
 from tests.deeplesion.lesions.scans import CARD, SECRETS, SETTINGS, make_lesions, make_scan
 
@@ -102,6 +103,6 @@ def test_headers_that_lack_what_a_report_needs_cost_the_report_alone(
     findings: Findings, tmp_path: Path
 ) -> None:
     from_dicom = replace(findings, scan=replace(findings.scan, format="DICOM", files=()))
-    with pytest.warns(UserWarning, match="no structured report was written: "):
+    with pytest.warns(LeftOutWarning, match="no structured report was written: "):
         written = from_dicom.save(tmp_path / "out", without=("html", "overlays"))
     assert [path.name for path in written] == ["lesions.csv", "lesions.json", "lesions.nii.gz"]

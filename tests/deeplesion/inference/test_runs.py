@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from pathlib import Path
 
 import pytest
 
 from deeplesion.engine.config import UsageError
+from deeplesion.inference.findings import LeftOutWarning
 from deeplesion.inference.folders import RUN_FILE
 from deeplesion.inference.runs import (
     Outcome,
     fingerprint,
     folder_names,
     is_done,
+    noting_left_out,
     summary,
 )
 
@@ -65,6 +68,17 @@ def test_only_the_same_run_counts_as_done(tmp_path: Path, content: str) -> None:
     assert not is_done(tmp_path, "mark")
     (tmp_path / RUN_FILE).write_text(json.dumps({"fingerprint": "mark"}))
     assert is_done(tmp_path, "mark")
+
+
+def test_what_was_left_out_is_noted_and_other_warnings_go_on() -> None:
+    def write() -> list[str]:
+        with noting_left_out() as notes:
+            warnings.warn("no report", LeftOutWarning, stacklevel=1)
+            warnings.warn("another", UserWarning, stacklevel=1)
+        return notes
+
+    with pytest.warns(UserWarning, match="another"):
+        assert write() == ["no report"]
 
 
 def test_summary_tells_lesions_and_what_is_done() -> None:

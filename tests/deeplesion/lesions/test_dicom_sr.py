@@ -9,9 +9,11 @@ from typing import Any
 
 import highdicom.sr
 import pytest
-from pydicom import dcmread
+from pydicom import DataElement, dcmread
+from pydicom.datadict import dictionary_VR
 
 from deeplesion.datasets.lesion_record import DataError
+from deeplesion.lesions import dicom_sr
 from deeplesion.lesions.dicom_sr import write_sr
 from deeplesion.lesions.document import build_document
 from deeplesion.scans.scan import Scan
@@ -83,6 +85,45 @@ def test_what_a_file_lacks_is_left_empty_or_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"image_0\.dcm has no StudyInstanceUID"):
         write_and_read(tmp_path, scan)
     assert not (tmp_path / "lesions.dcm").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PatientSex", "U"),
+        ("PatientBirthDate", "19500000"),
+        ("PatientBirthDate", "anon"),
+        ("StudyDate", "2031-12-24"),
+        ("StudyTime", "anon"),
+    ],
+)
+def test_values_that_the_standard_does_not_know_are_left_empty(
+    tmp_path: Path, name: str, value: str
+) -> None:
+    scan, files = write_series(tmp_path, SHUFFLED)
+    for file in files:
+        header = dcmread(file)
+        header[name] = DataElement(name, "LO", value)  # as text, which is not looked at
+        header[name].VR = dictionary_VR(name)
+        header.save_as(file)
+    report = write_and_read(tmp_path, scan)
+    assert not report[name].value
+    assert report.PatientID == "P-4711"
+
+
+def test_what_else_highdicom_refuses_is_an_error_of_the_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan, _ = write_series(tmp_path, SHUFFLED)
+    for kind in (ValueError, TypeError, AttributeError):
+
+        def refuse(*_: Any, kind: type = kind, **__: Any) -> None:
+            raise kind("not\nstandard")
+
+        monkeypatch.setattr(dicom_sr.sr, "MeasurementReport", refuse)
+        with pytest.raises(DataError, match="take over its headers: not standard"):
+            write_sr(tmp_path / "x.dcm", scan, document_of(scan))
+    assert not (tmp_path / "x.dcm").exists()
 
 
 @pytest.mark.parametrize(
