@@ -124,7 +124,7 @@ def _document(
 
 def _images(scan: Scan, document: Mapping[str, Any]) -> list[MeasuredImage]:
     """For each lesion the image of the slice that was measured, each header read once."""
-    planes = read_planes(scan.files)
+    planes = read_planes(scan.files, scan.frames)
     headers: dict[Path, Dataset] = {}
     images = []
     for lesion in document["lesions"]:

@@ -22,6 +22,7 @@ from tests.deeplesion.lesions.dicom_series import (
     SHUFFLED,
     document_of,
     write_and_read,
+    write_multi_frame,
     write_series,
 )
 from tests.deeplesion.lesions.scans import CARD, SETTINGS, make_lesions, make_scan
@@ -37,6 +38,13 @@ def test_slice_that_was_filled_in_is_shown_on_its_neighbor(tmp_path: Path) -> No
     assert group.roi.value.min(axis=0) == pytest.approx([4, 5])
     with pytest.raises(DataError, match="no file of the series lies where a lesion was measured"):
         write_sr(tmp_path / "x.dcm", replace(scan, files=kept[:1]), document_of(scan))
+
+
+def test_the_frame_of_the_phase_that_was_searched_is_named(tmp_path: Path) -> None:
+    scan = write_multi_frame(tmp_path, [*range(6), *range(6)])
+    report = write_and_read(tmp_path, replace(scan, frames=tuple(range(7, 13))))
+    group = report.content.get_planar_roi_measurement_groups()[0]
+    assert group.roi.ContentSequence[0].ReferencedSOPSequence[0].ReferencedFrameNumber == 10
 
 
 def test_report_belongs_to_the_study_and_names_the_algorithm(tmp_path: Path) -> None:
