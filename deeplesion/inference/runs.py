@@ -14,7 +14,8 @@ from typing import Any, Literal
 from deeplesion.engine.config import UsageError
 from deeplesion.inference.findings import Findings, LeftOutWarning
 from deeplesion.inference.folders import RUN_FILE
-from deeplesion.scans.formats import files_below, safe_name, stem_of
+from deeplesion.scans.companions import companions
+from deeplesion.scans.formats import files_below, named_path, safe_name, stem_of
 
 SHOWN_LESIONS = 20
 
@@ -73,17 +74,20 @@ def noting_left_out() -> Iterator[list[str]]:
 def folder_names(sources: Sequence[Path]) -> list[str]:
     """A name for the output of each scan: its own, with its folder's where two have the same.
 
+    It is that of the path as given: where a symbolic link leads, it may tell who the patient is.
+
     Args:
         sources: Files or folders.
 
     Raises:
         UsageError: Two scans are the same, or cannot be told apart by their last two names.
     """
-    paths = [path.resolve() for path in sources]
-    if doubles := {path for path in paths if paths.count(path) > 1}:
-        raise UsageError(f"{sorted(map(str, doubles))[0]} is given twice")
+    resolved = [path.resolve() for path in sources]
+    if doubles := [path for path in resolved if resolved.count(path) > 1]:
+        raise UsageError(f"{min(map(str, doubles))} is given twice")
+    paths = [named_path(path) for path in sources]
     names = [safe_name(stem_of(path)) for path in paths]
-    longer = [safe_name(f"{path.parent.name}_{stem_of(path)}") for path in paths]
+    longer = [safe_name(f"{named_path(path.parent).name}_{stem_of(path)}") for path in paths]
     names = [long if names.count(n) > 1 else n for n, long in zip(names, longer, strict=True)]
     for name in names:
         if names.count(name) > 1:
@@ -95,7 +99,9 @@ def folder_names(sources: Sequence[Path]) -> list[str]:
 
 
 def fingerprint(source: Path | Sequence[Path], settings: Mapping[str, Any]) -> str:
-    """A hash that changes where a scan's files or the settings do; contents are not read.
+    """A hash that changes where a scan's files or the settings do; voxels are not read.
+
+    Files that the scan's refer to are among them: detached voxels, ``DL_info.csv``.
 
     Args:
         source: A file, a folder or files.
@@ -105,7 +111,8 @@ def fingerprint(source: Path | Sequence[Path], settings: Mapping[str, Any]) -> s
         files = files_below(source) if source.is_dir() else [source]
     else:
         files = list(source)
-    stats = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    files = list(dict.fromkeys(path.resolve() for path in (*files, *companions(files))))
+    stats = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
     text = json.dumps([stats, settings], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 

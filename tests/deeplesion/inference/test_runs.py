@@ -37,6 +37,23 @@ def test_folders_are_named_as_the_scans() -> None:
     assert folder_names(sources) == ["a_ct", "other", "c_ct"]
 
 
+def test_where_links_lead_is_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "DOE_Jane").mkdir()
+    (tmp_path / "DOE_Jane/4711.nii.gz").touch()
+    (tmp_path / "case1").symlink_to("DOE_Jane")
+    (tmp_path / "case2.nii.gz").symlink_to("DOE_Jane/4711.nii.gz")
+    monkeypatch.chdir(tmp_path)
+    sources = [Path("case1"), Path("case2.nii.gz")]
+    assert folder_names(sources) == ["case1", "case2"]
+    assert folder_names([Path("case1/x"), Path("b/x")]) == ["case1_x", "b_x"]
+    with pytest.raises(UsageError, match=r"DOE_Jane is given twice"):
+        folder_names([Path("case1"), Path("DOE_Jane")])
+    monkeypatch.chdir(tmp_path / "DOE_Jane")
+    for here in (".", "", "../case1/."):
+        assert folder_names([Path(here)]) == ["case1" if "case1" in here else "DOE_Jane"]
+    assert folder_names([Path("../case1/..")]) == [tmp_path.name]
+
+
 @pytest.mark.parametrize(
     ("sources", "message"),
     [
@@ -59,6 +76,23 @@ def test_fingerprint_follows_files_and_settings(tmp_path: Path) -> None:
     assert fingerprint([tmp_path / "a", tmp_path / "b"], {"stride": 1}) == first
     os.utime(tmp_path / "b", (0, 0))
     assert fingerprint(tmp_path, {"stride": 1}) != first
+
+
+def test_fingerprint_follows_detached_voxels_and_the_table_of_spacing(tmp_path: Path) -> None:
+    header, slices = tmp_path / "a.mhd", tmp_path / "png/1"
+    header.write_text("ElementDataFile = a.raw")
+    slices.mkdir(parents=True)
+    (slices / "001.png").touch()
+    sources = (header, slices, [slices / "001.png"])
+    before = [fingerprint(source, {}) for source in sources]
+    for name in ("a.raw", "DL_info.csv"):
+        (tmp_path / name).write_text("1")
+    there = [fingerprint(source, {}) for source in sources]
+    for name in ("a.raw", "DL_info.csv"):
+        os.utime(tmp_path / name, (0, 0))
+    after = [fingerprint(source, {}) for source in sources]
+    for marks in zip(before, there, after, strict=True):
+        assert len(set(marks)) == 3
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"fingerprint": "other"}'])
