@@ -136,17 +136,25 @@ def to_detections(
         found: Of :meth:`StackNetwork.predict`.
         shift: ``(4,)`` to add to boxes, in px.
         threshold: Boxes of lower scores are left out.
-        size: H and W of the scan's slices in px. mmdetection lets boxes reach W and H; ours end at
-            the centers of the last pixels.
+        size: H and W of the scan's slices in px.
     """
     kept = found[found.scores >= threshold]
-    boxes = kept.bboxes.double().cpu().numpy().reshape(-1, 4) + shift
-    boxes = boxes.clip(0, [size[1] - 1, size[0] - 1] * 2)
+    boxes = clip_boxes(kept.bboxes.double().cpu().numpy().reshape(-1, 4) + shift, size)
     masks: tuple[SliceMask, ...] = ()
     if "masks" in kept:
         pixels = torch.as_tensor(kept.masks).cpu().numpy()
         masks = tuple(crop_mask(m, b) for m, b in zip(pixels, boxes, strict=True))
     return SliceDetections(key_slice, boxes, kept.scores.double().cpu().numpy(), masks)
+
+
+def clip_boxes(boxes: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:
+    """Boxes that end at the centers of the last pixels, where mmdetection lets them reach W and H.
+
+    Args:
+        boxes: ``(n, 4)`` of x1, y1, x2, y2 in px.
+        size: H and W in px.
+    """
+    return boxes.clip(0, [size[1] - 1, size[0] - 1] * 2)
 
 
 def crop_mask(mask: NDArray[np.bool_], box: NDArray[np.float64]) -> SliceMask:
