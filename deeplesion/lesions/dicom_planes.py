@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 from pydicom import Dataset, dcmread
-from pydicom.errors import InvalidDicomError
 
 from deeplesion.datasets.lesion_record import DataError
 from deeplesion.evaluation.overlaps import Floats
@@ -106,12 +105,11 @@ def read_header(file: Path) -> Dataset:
 
 
 def _read(file: Path, tags: list[Any] | None = None) -> Dataset:
-    try:
-        return dcmread(file, stop_before_pixels=True, specific_tags=tags)
-    except InvalidDicomError as error:
-        raise DataError(
-            f"{file.name} is no DICOM file; an SR needs the series as stored"
-        ) from error
+    # By force, for readers take files without preamble, too.
+    header = dcmread(file, stop_before_pixels=True, specific_tags=tags, force=True)
+    if not header:
+        raise DataError(f"{file.name} is no DICOM file; an SR needs the series as stored")
+    return header
 
 
 def _planes_of(file: Path) -> Iterable[Plane]:

@@ -69,6 +69,17 @@ def test_positions_off_every_plane_are_refused(tmp_path: Path) -> None:
         nearest_plane([], far, 1.5)
 
 
+def test_files_without_preamble(tmp_path: Path) -> None:
+    scan, files = write_series(tmp_path, SHUFFLED)
+    expected = [plane.position.tolist() for plane in read_planes(scan.files)]
+    for file in files:
+        header = dcmread(file)
+        header.preamble = None
+        del header.file_meta
+        header.save_as(file, implicit_vr=True, little_endian=True)
+    assert [plane.position.tolist() for plane in read_planes(scan.files)] == expected
+
+
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     scan, _ = write_series(tmp_path, SHUFFLED)
     header = dcmread(scan.files[0])
