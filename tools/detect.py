@@ -115,8 +115,9 @@ def _add_writing(parser: argparse.ArgumentParser) -> None:
     for name in OPTIONAL:
         group.add_argument(f"--no-{name}", action="store_true", help=f"do not write {name}")
     group.add_argument(
-        "--with-identity", action="store_true", help="write who the patient is into all files"
-    )
+        "--with-identity", action="store_true",
+        help="write who the patient is into lesions.json and report.html",
+    )  # fmt: skip
     group.add_argument(
         "--overwrite", action="store_true", help="do again, and replace, what is done"
     )

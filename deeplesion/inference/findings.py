@@ -79,8 +79,8 @@ class Findings:
             folder: Where to; it is made.
             without: Outputs to leave out, of :data:`~.folders.OUTPUTS`. A DICOM SR is written for
                 DICOM scans only.
-            with_identity: Whether files may tell who the patient is. The SR always does, for it
-                belongs to the patient's study.
+            with_identity: Whether ``lesions.json`` and ``report.html`` tell who the patient is. The
+                SR always does, for it belongs to the patient's study; the others never.
             overwrite: Whether the folder may replace findings of that name; one that holds
                 anything else is not.
             extra: Further JSON files by name.
