@@ -220,8 +220,9 @@ def detect(args: argparse.Namespace) -> None:
         share = list(zip(sources, folders, strict=True))[rank::processes]
         outcomes = [detect_safely(detector, source, folder, args) for source, folder in share]
         gathered = gather(outcomes, processes)
-    if rank == 0:
-        print(summary(gathered))
+    if rank:
+        return  # the first process says what came of all
+    print(summary(gathered))
     failed = [outcome for outcome in gathered if outcome.status == "failed"]
     if failed:
         raise UsageError(_failure_text(failed, len(gathered)))

@@ -161,6 +161,7 @@ def test_other_settings_need_overwrite(
     assert call(*arguments, "--slices", "2:8", "--overwrite", "--amp", "--batch-size", 2) == 0
     settings = json.loads((tmp_path / "a/lesions.json").read_text())["generator"]["settings"]
     assert settings["key_slices"] == [2, 7]
+    assert settings["stride"] == 1
     assert settings["mixed_precision"]
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
@@ -184,13 +185,14 @@ def test_processes_share_the_scans(
 ) -> None:
     tool = str(REPO_ROOT / "tools/detect.py")
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", tool]
-    sources = [str(scans[kind]) for kind in ("NIfTI", "MetaImage", "NRRD")]
+    sources = [str(scans[kind]) for kind in ("NIfTI", "MetaImage", "NRRD")] + ["nothing.nii"]
     options = ["--out", str(tmp_path / "out"), "--slices", "4:7", "--no-html", "--no-overlays"]
     result = subprocess.run(
         [*command, *sources, *detector, *options], capture_output=True, text=True, timeout=600
     )
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert result.stdout.count("3 of 3 scans are done") == 1
+    assert result.returncode == 1, result.stderr[-3000:]
+    assert result.stdout.count("3 of 4 scans are done") == 1
+    assert result.stderr.count("error: 1 of 4 scans failed:") == 1
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "b", "c"]
 
 

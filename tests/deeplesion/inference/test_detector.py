@@ -214,6 +214,7 @@ def test_findings_say_what_found_them(files: Files, roots: dict[float, Path]) ->
     assert len(generator["checkpoint_sha256"]) == len(generator["config_sha256"]) == 64
     assert generator["settings"]["score_threshold"] == 0.2
     assert generator["settings"]["key_slices"] == [2, 2]
+    assert generator["settings"]["stride"] == 1
 
 
 @pytest.mark.parametrize(
