@@ -24,6 +24,7 @@ from benchmarks.measuring import CLOCKS, _resident  # noqa: E402
 from deeplesion.inference import LesionDetector  # noqa: E402
 from deeplesion.inference.loading import build_detector  # noqa: E402
 from deeplesion.inference.memory import keep_freed_memory  # noqa: E402
+from deeplesion.inference.network import clip_boxes  # noqa: E402
 from deeplesion.inference.pipeline import SlicePipeline, pipeline_steps  # noqa: E402
 from deeplesion.inference.planes import plane_hu, stack_planes  # noqa: E402
 from deeplesion.lesions.document import build_document, write_json  # noqa: E402
@@ -146,7 +147,10 @@ class BySlice:
         """Find lesions and write them."""
         shift = self.shift(self.prepare(scan.hu[0].astype(np.float32)))
         found = find_by_key_slice(self.model, self.steps, scan, keys, self.threshold)
-        found = [each._replace(boxes=each.boxes + shift) for each in found]
+        height, width = scan.hu.shape[1:]
+        found = [
+            each._replace(boxes=clip_boxes(each.boxes + shift, (height, width))) for each in found
+        ]
         limits = {"link_threshold": self.threshold, "score_threshold": self.threshold}
         lesions = link_detections(found, scan.geometry.spacing, **limits)
         write_json(path, build_document(scan, lesions, self.card, limits))

@@ -24,13 +24,14 @@ from deeplesion.engine.cli import USER_ERRORS, plain_message, run_tool
 from deeplesion.engine.config import UsageError
 from deeplesion.engine.distributed import worker_group
 from deeplesion.inference import LesionDetector
+from deeplesion.inference.folders import RUN_FILE, check_apart, check_replaceable
 from deeplesion.inference.memory import keep_freed_memory
 from deeplesion.inference.runs import (
-    RUN_FILE,
     Outcome,
     fingerprint,
     folder_names,
     is_done,
+    noting_left_out,
     summary,
 )
 from deeplesion.lesions.linking import SCORE_THRESHOLD
@@ -114,8 +115,9 @@ def _add_writing(parser: argparse.ArgumentParser) -> None:
     for name in OPTIONAL:
         group.add_argument(f"--no-{name}", action="store_true", help=f"do not write {name}")
     group.add_argument(
-        "--with-identity", action="store_true", help="write who the patient is into all files"
-    )
+        "--with-identity", action="store_true",
+        help="write who the patient is into lesions.json and report.html",
+    )  # fmt: skip
     group.add_argument(
         "--overwrite", action="store_true", help="do again, and replace, what is done"
     )
@@ -155,7 +157,9 @@ def detect_one(
     if not first.exists():
         raise UsageError(f"{first} does not exist")
     mark = fingerprint(source, run_settings(args, detector))
-    if folder.exists() and not args.overwrite:
+    if args.overwrite:
+        check_replaceable(folder)
+    elif folder.exists():
         if is_done(folder, mark):
             return Outcome(folder, "skipped")
         raise UsageError(
@@ -171,14 +175,15 @@ def detect_one(
         check_hu=not args.no_hu_check,
         progress=int(os.environ.get("RANK", "0")) == 0,
     )
-    findings.save(
-        folder,
-        without=tuple(name for name in OPTIONAL if getattr(args, f"no_{name}")),
-        with_identity=args.with_identity,
-        overwrite=args.overwrite,
-        extra={RUN_FILE: {"fingerprint": mark}},
-    )
-    return Outcome.of(findings, folder, time.perf_counter() - start)
+    with noting_left_out() as left_out:
+        findings.save(
+            folder,
+            without=tuple(name for name in OPTIONAL if getattr(args, f"no_{name}")),
+            with_identity=args.with_identity,
+            overwrite=args.overwrite,
+            extra={RUN_FILE: {"fingerprint": mark}},
+        )
+    return Outcome.of(findings, folder, time.perf_counter() - start, left_out)
 
 
 def detect_safely(
@@ -201,6 +206,8 @@ def detect(args: argparse.Namespace) -> None:
     keep_freed_memory()
     firsts = [source if isinstance(source, Path) else source[0].parent for source in sources]
     folders = [args.out / name for name in folder_names(firsts)]
+    for folder in folders:
+        check_apart(folder, args.scans)
     with worker_group() as (rank, processes):
         detector = LesionDetector(
             args.config,
@@ -213,8 +220,9 @@ def detect(args: argparse.Namespace) -> None:
         share = list(zip(sources, folders, strict=True))[rank::processes]
         outcomes = [detect_safely(detector, source, folder, args) for source, folder in share]
         gathered = gather(outcomes, processes)
-    if rank == 0:
-        print(summary(gathered))
+    if rank:
+        return  # the first process says what came of all
+    print(summary(gathered))
     failed = [outcome for outcome in gathered if outcome.status == "failed"]
     if failed:
         raise UsageError(_failure_text(failed, len(gathered)))

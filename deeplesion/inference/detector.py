@@ -19,7 +19,12 @@ from deeplesion.inference.network import StackNetwork, raise_score_threshold
 from deeplesion.inference.pipeline import SlicePipeline, pipeline_steps
 from deeplesion.inference.planes import choose_key_slices
 from deeplesion.inference.sweep import Sweep
-from deeplesion.lesions.linking import LINK_THRESHOLD, SCORE_THRESHOLD, link_detections
+from deeplesion.lesions.linking import (
+    LINK_THRESHOLD,
+    SCORE_THRESHOLD,
+    key_stride,
+    link_detections,
+)
 from deeplesion.lesions.model_card import ModelCard
 from deeplesion.scans import read_scan
 from deeplesion.scans.scan import Scan
@@ -132,6 +137,7 @@ class LesionDetector:
             "score_threshold": self.score_threshold,
             "link_threshold": self.link_threshold,
             "key_slices": [keys[0], keys[-1]],
+            "stride": key_stride(detections),
             "network_slices": self.pipeline.load.num_slices,
             "network_interval_mm": _known(sweep.thickness),
             "mixed_precision": self.network.amp,

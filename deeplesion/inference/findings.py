@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +12,7 @@ from typing import Any
 
 from deeplesion.datasets.lesion_record import DataError
 from deeplesion.engine.config import UsageError
+from deeplesion.inference.folders import OUTPUTS, check_apart, check_replaceable, new_folder
 from deeplesion.lesions.document import build_document, write_json
 from deeplesion.lesions.label_maps import label_map
 from deeplesion.lesions.lesion import Lesion, SliceDetections
@@ -26,16 +24,11 @@ from deeplesion.lesions.table import write_csv
 from deeplesion.scans import write_labels
 from deeplesion.scans.scan import Scan
 
-#: What :meth:`Findings.save` can write, and as which file or folder.
-OUTPUTS = {
-    "json": "lesions.json",
-    "csv": "lesions.csv",
-    "labels": "lesions.nii.gz",
-    "overlays": "overlays",
-    "html": "report.html",
-    "sr": "lesions.dcm",
-}
 DICOM = "DICOM"
+
+
+class LeftOutWarning(UserWarning):
+    """An output was not written, for the scan lacks what it needs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,24 +77,28 @@ class Findings:
 
         Args:
             folder: Where to; it is made.
-            without: Outputs to leave out, of :data:`OUTPUTS`. A DICOM SR is written for DICOM
-                scans only.
-            with_identity: Whether files may tell who the patient is. The SR always does, for it
-                belongs to the patient's study.
-            overwrite: Whether the folder may replace findings of that name; nothing else is.
+            without: Outputs to leave out, of :data:`~.folders.OUTPUTS`. A DICOM SR is written for
+                DICOM scans only.
+            with_identity: Whether ``lesions.json`` and ``report.html`` tell who the patient is. The
+                SR always does, for it belongs to the patient's study; the others never.
+            overwrite: Whether the folder may replace findings of that name; one that holds
+                anything else is not.
             extra: Further JSON files by name.
 
         Returns:
-            Files and folders that were written.
+            Files and folders that were written; a :class:`LeftOutWarning` tells why there is no SR
+            where the headers of a DICOM scan do not do for one.
 
         Raises:
-            UsageError: The folder exists, or there is no such output.
+            UsageError: The folder exists, or holds what is no findings, or the scan; or there is
+                no such output.
             OSError: It cannot be written.
         """
         if unknown := set(without) - OUTPUTS.keys():
             raise UsageError(f"outputs are {', '.join(OUTPUTS)}, got {', '.join(sorted(unknown))}")
+        check_apart(Path(folder), self.scan.files)
         if overwrite:
-            _check_replaceable(Path(folder))
+            check_replaceable(Path(folder), extra or ())
         wanted = [name for name in OUTPUTS if name not in without]
         if self.scan.format != DICOM and "sr" in wanted:
             wanted.remove("sr")
@@ -112,6 +109,9 @@ class Findings:
             for name, content in (extra or {}).items():
                 write_json(temporary / name, content)
             names = sorted(path.name for path in temporary.iterdir())
+            if overwrite:
+                # Again, for something may have been put there since.
+                check_replaceable(Path(folder), extra or ())
         return [Path(folder) / name for name in names]
 
     def _write(self, name: str, path: Path, document: Mapping[str, Any]) -> None:
@@ -137,43 +137,5 @@ class Findings:
             write_sr(path, self.scan, document)
         except DataError as error:
             # What headers lack for a report must not cost all the rest.
-            warnings.warn(f"no structured report was written: {error}", stacklevel=4)
-
-
-def _check_replaceable(folder: Path) -> None:
-    """Refuse to replace what are no findings: a folder of another purpose has their name."""
-    if not folder.exists():
-        return
-    inside = {path.name for path in folder.iterdir()} if folder.is_dir() else {""}
-    if inside and not inside & {OUTPUTS["json"], OUTPUTS["csv"], OUTPUTS["html"]}:
-        raise UsageError(f"{folder} holds no findings and is not replaced: name another folder")
-
-
-@contextmanager
-def new_folder(folder: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
-    """Give a temporary folder that takes its place on success, and is removed otherwise.
-
-    Args:
-        folder: Where it shall be.
-        overwrite: Whether it may replace what is there.
-
-    Yields:
-        The folder to write to, beside it.
-
-    Raises:
-        UsageError: There is something, and it may not be replaced.
-    """
-    target = Path(folder).absolute()
-    if target.exists() and not overwrite:
-        raise UsageError(f"{folder} exists: name another folder, or have it overwritten")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    try:
-        inside = temporary / "new"
-        inside.mkdir()
-        yield inside
-        if target.exists():
-            target.rename(temporary / "old")
-        inside.rename(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            text = f"no structured report was written: {error}"
+            warnings.warn(text, LeftOutWarning, stacklevel=4)

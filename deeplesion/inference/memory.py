@@ -17,6 +17,8 @@ MOST_ON_CPU, MOST_ON_GPU = 1, 16
 # Options of mallopt(3), and sizes beyond those of any map of a network.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 NEVER = (1 << 31) - 1
+# What older versions of glibc take for the second.
+LARGEST_THRESHOLD = 1 << 25
 OUT_OF_MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -61,7 +63,10 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):
         return False
-    return all(mallopt(option, NEVER) == 1 for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD))
+    # Both, whatever comes of the first.
+    kept = mallopt(M_TRIM_THRESHOLD, NEVER) == 1
+    mapped = any(mallopt(M_MMAP_THRESHOLD, size) == 1 for size in (NEVER, LARGEST_THRESHOLD))
+    return kept and mapped
 
 
 def is_out_of_memory(error: BaseException) -> bool:

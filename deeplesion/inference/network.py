@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -98,8 +98,11 @@ class StackNetwork:
         return [sample.pred_instances for sample in samples]
 
     def _precision(self) -> AbstractContextManager:
-        dtype = torch.bfloat16 if has_bfloat16() else torch.float16
-        return torch.autocast(self.device.type, dtype, enabled=self.amp)
+        device = self.device
+        # Another GPU, or none that is used, may be the machine's current one.
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            dtype = torch.bfloat16 if device.type == "cpu" or has_bfloat16() else torch.float16
+        return torch.autocast(device.type, dtype, enabled=self.amp)
 
 
 def raise_score_threshold(model: nn.Module, threshold: float) -> None:
@@ -120,7 +123,11 @@ def raise_score_threshold(model: nn.Module, threshold: float) -> None:
 
 
 def to_detections(
-    key_slice: int, found: InstanceData, shift: NDArray[np.float64], threshold: float
+    key_slice: int,
+    found: InstanceData,
+    shift: NDArray[np.float64],
+    threshold: float,
+    size: tuple[int, int],
 ) -> SliceDetections:
     """What was found in a key slice, off the device.
 
@@ -129,14 +136,25 @@ def to_detections(
         found: Of :meth:`StackNetwork.predict`.
         shift: ``(4,)`` to add to boxes, in px.
         threshold: Boxes of lower scores are left out.
+        size: H and W of the scan's slices in px.
     """
     kept = found[found.scores >= threshold]
-    boxes = kept.bboxes.double().cpu().numpy().reshape(-1, 4) + shift
+    boxes = clip_boxes(kept.bboxes.double().cpu().numpy().reshape(-1, 4) + shift, size)
     masks: tuple[SliceMask, ...] = ()
     if "masks" in kept:
         pixels = torch.as_tensor(kept.masks).cpu().numpy()
         masks = tuple(crop_mask(m, b) for m, b in zip(pixels, boxes, strict=True))
     return SliceDetections(key_slice, boxes, kept.scores.double().cpu().numpy(), masks)
+
+
+def clip_boxes(boxes: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:
+    """Boxes that end at the centers of the last pixels, where mmdetection lets them reach W and H.
+
+    Args:
+        boxes: ``(n, 4)`` of x1, y1, x2, y2 in px.
+        size: H and W in px.
+    """
+    return boxes.clip(0, [size[1] - 1, size[0] - 1] * 2)
 
 
 def crop_mask(mask: NDArray[np.bool_], box: NDArray[np.float64]) -> SliceMask:

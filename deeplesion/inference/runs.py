@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from deeplesion.engine.config import UsageError
-from deeplesion.inference.findings import Findings
-from deeplesion.scans.formats import files_below, safe_name, stem_of
+from deeplesion.inference.findings import Findings, LeftOutWarning
+from deeplesion.inference.folders import RUN_FILE
+from deeplesion.scans.companions import companions
+from deeplesion.scans.formats import files_below, named_path, safe_name, stem_of
 
-#: Beside the findings: by what they were made.
-RUN_FILE = "run.json"
 SHOWN_LESIONS = 20
 
 
@@ -28,7 +30,7 @@ class Outcome:
         message: Why it failed.
         seconds: How long it took.
         slices: Number of key slices.
-        warnings: What was mended in it.
+        warnings: What was mended in it, and what could not be written.
         lesions: Of the document, by number.
     """
 
@@ -41,20 +43,38 @@ class Outcome:
     lesions: tuple[Mapping[str, Any], ...] = ()
 
     @classmethod
-    def of(cls, findings: Findings, folder: Path, seconds: float) -> Outcome:
-        """That of a scan in which was found what was found."""
+    def of(
+        cls, findings: Findings, folder: Path, seconds: float, left_out: Sequence[str] = ()
+    ) -> Outcome:
+        """That of a scan in which was found what was found; ``left_out`` was not written."""
         return cls(
             folder,
             "done",
             seconds=seconds,
             slices=len(findings.detections),
-            warnings=findings.scan.warnings,
+            warnings=(*findings.scan.warnings, *left_out),
             lesions=tuple(findings.document["lesions"]),
         )
 
 
+@contextmanager
+def noting_left_out() -> Iterator[list[str]]:
+    """Have in a list, not on stderr, what :class:`LeftOutWarning` tells."""
+    notes: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", LeftOutWarning)
+        yield notes
+    for each in caught:
+        if issubclass(each.category, LeftOutWarning):
+            notes.append(str(each.message))
+        else:
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+
+
 def folder_names(sources: Sequence[Path]) -> list[str]:
     """A name for the output of each scan: its own, with its folder's where two have the same.
+
+    It is that of the path as given: where a symbolic link leads, it may tell who the patient is.
 
     Args:
         sources: Files or folders.
@@ -62,11 +82,12 @@ def folder_names(sources: Sequence[Path]) -> list[str]:
     Raises:
         UsageError: Two scans are the same, or cannot be told apart by their last two names.
     """
-    paths = [path.resolve() for path in sources]
-    if doubles := {path for path in paths if paths.count(path) > 1}:
-        raise UsageError(f"{sorted(map(str, doubles))[0]} is given twice")
+    resolved = [path.resolve() for path in sources]
+    if doubles := [path for path in resolved if resolved.count(path) > 1]:
+        raise UsageError(f"{min(map(str, doubles))} is given twice")
+    paths = [named_path(path) for path in sources]
     names = [safe_name(stem_of(path)) for path in paths]
-    longer = [safe_name(f"{path.parent.name}_{stem_of(path)}") for path in paths]
+    longer = [safe_name(f"{named_path(path.parent).name}_{stem_of(path)}") for path in paths]
     names = [long if names.count(n) > 1 else n for n, long in zip(names, longer, strict=True)]
     for name in names:
         if names.count(name) > 1:
@@ -78,7 +99,9 @@ def folder_names(sources: Sequence[Path]) -> list[str]:
 
 
 def fingerprint(source: Path | Sequence[Path], settings: Mapping[str, Any]) -> str:
-    """A hash that changes where a scan's files or the settings do; contents are not read.
+    """A hash that changes where a scan's files or the settings do; voxels are not read.
+
+    Files that the scan's refer to are among them: detached voxels, ``DL_info.csv``.
 
     Args:
         source: A file, a folder or files.
@@ -88,7 +111,8 @@ def fingerprint(source: Path | Sequence[Path], settings: Mapping[str, Any]) -> s
         files = files_below(source) if source.is_dir() else [source]
     else:
         files = list(source)
-    stats = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    files = list(dict.fromkeys(path.resolve() for path in (*files, *companions(files))))
+    stats = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
     text = json.dumps([stats, settings], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -87,8 +87,9 @@ class Sweep:
         done = turn + len(stacks)
         self.features = {p: f for p, f in self.features.items() if self.last_use[p] >= done}
         keys = self.key_slices[turn:done]
+        height, width = self.scan.hu.shape[1:]
         return [
-            to_detections(z, found, self.shift, self.threshold)
+            to_detections(z, found, self.shift, self.threshold, (height, width))
             for z, found in zip(keys, results, strict=True)
         ]
 

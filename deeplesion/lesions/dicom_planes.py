@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 from pydicom import Dataset, dcmread
-from pydicom.errors import InvalidDicomError
 
 from deeplesion.datasets.lesion_record import DataError
 from deeplesion.evaluation.overlaps import Floats
@@ -57,16 +56,27 @@ class Plane(NamedTuple):
         return pixels
 
 
-def read_planes(files: Sequence[Path]) -> list[Plane]:
+def read_planes(files: Sequence[Path], frames: Sequence[int] = ()) -> list[Plane]:
     """The planes of a series' images; files may have several frames each.
 
     Args:
         files: The series, in any order; one that is there several times is read once.
+        frames: Of files with several frames the numbers, from 1, of those to take, for others may
+            be of another phase at the same place: one for each file, or several for a single one.
+            Empty: all.
 
     Raises:
         DataError: If a file is no DICOM image or does not say where it is.
     """
-    return [plane for file in dict.fromkeys(files) for plane in _planes_of(file)]
+    each = list(files) * len(frames) if len(files) == 1 else list(files)
+    # Where only some of the files have frames, it is not told which.
+    wanted = set(zip(each, frames, strict=True)) if len(each) == len(frames) else set()
+    return [
+        plane
+        for file in dict.fromkeys(files)
+        for plane in _planes_of(file)
+        if not wanted or plane.frame is None or (file, plane.frame) in wanted
+    ]
 
 
 def nearest_plane(planes: Sequence[Plane], positions: ArrayLike, tolerance: float) -> Plane:
@@ -95,12 +105,11 @@ def read_header(file: Path) -> Dataset:
 
 
 def _read(file: Path, tags: list[Any] | None = None) -> Dataset:
-    try:
-        return dcmread(file, stop_before_pixels=True, specific_tags=tags)
-    except InvalidDicomError as error:
-        raise DataError(
-            f"{file.name} is no DICOM file; an SR needs the series as stored"
-        ) from error
+    # By force, for readers take files without preamble, too.
+    header = dcmread(file, stop_before_pixels=True, specific_tags=tags, force=True)
+    if not header:
+        raise DataError(f"{file.name} is no DICOM file; an SR needs the series as stored")
+    return header
 
 
 def _planes_of(file: Path) -> Iterable[Plane]:

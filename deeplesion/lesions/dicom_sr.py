@@ -18,6 +18,7 @@ import highdicom as hd
 from highdicom import sr
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
+from pydicom.valuerep import DA, TM
 
 from deeplesion.datasets.lesion_record import DataError
 from deeplesion.io import atomic_write
@@ -57,13 +58,25 @@ def write_sr(path: str | os.PathLike[str], scan: Scan, document: Mapping[str, An
         DataError: If the scan is not from DICOM files, or these lack what a report needs.
         OSError: If a file cannot be read or written.
     """
-    report = build_sr(scan, document)
-    with atomic_write(path) as temporary:
-        report.save_as(temporary)
+    try:
+        report = build_sr(scan, document)
+        with atomic_write(path) as temporary:
+            report.save_as(temporary)
+    except DataError:
+        raise
+    except (ValueError, TypeError, AttributeError) as error:
+        # As highdicom and pydicom say that a header does not keep to the standard.
+        said = " ".join(str(error).split())
+        raise DataError(f"a structured report cannot take over its headers: {said}") from error
 
 
 def build_sr(scan: Scan, document: Mapping[str, Any]) -> sr.ComprehensiveSR:
-    """The report that :func:`write_sr` writes; it has the same arguments and errors."""
+    """The report that :func:`write_sr` writes, of the same arguments.
+
+    Raises:
+        DataError: As there.
+        ValueError, TypeError, AttributeError: A header does not keep to the standard.
+    """
     if scan.format != "DICOM" or not scan.files:
         raise DataError(
             f"a structured report needs a scan that was read from DICOM files, got {scan.format}"
@@ -111,7 +124,7 @@ def _document(
 
 def _images(scan: Scan, document: Mapping[str, Any]) -> list[MeasuredImage]:
     """For each lesion the image of the slice that was measured, each header read once."""
-    planes = read_planes(scan.files)
+    planes = read_planes(scan.files, scan.frames)
     headers: dict[Path, Dataset] = {}
     images = []
     for lesion in document["lesions"]:
@@ -124,15 +137,31 @@ def _images(scan: Scan, document: Mapping[str, Any]) -> list[MeasuredImage]:
 
 
 def _header(file: Path) -> Dataset:
-    """A header with all attributes that a report takes over, empty where the file lacks them."""
+    """A header with all attributes that a report takes over, empty where the file lacks them.
+
+    So are those whose value the standard does not know, such as a sex of U: highdicom takes none.
+    """
     header = read_header(file)
     for name in _NEEDED:
         if not header.get(name):
             raise DataError(f"{file.name} has no {name}: a structured report cannot refer to it")
     for name in _MAY_BE_EMPTY:
-        if name not in header:
+        if not _is_valid(name, header.get(name)):
             setattr(header, name, None)
     return header
+
+
+def _is_valid(name: str, value: Any) -> bool:
+    try:
+        if name.endswith("Date"):
+            DA(value)
+        elif name.endswith("Time"):
+            TM(value)
+        elif name == "PatientSex" and value:
+            hd.PatientSexValues(value)
+    except (ValueError, TypeError, AttributeError):
+        return False
+    return value is not None
 
 
 def _observer(document: Mapping[str, Any]) -> sr.ObserverContext:

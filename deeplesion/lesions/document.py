@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -47,6 +48,8 @@ SCHEMA = "lesions/1"
 SCHEMA_FILE = Path(__file__).with_name("lesions.schema.json")
 DECIMALS = 4
 _SCORE_DECIMALS = 6
+# Characters of a name, and of one of digits alone, such as an ID or a date, that are cut out.
+_LEAST_NAME, _LEAST_DIGITS = 4, 6
 COORDINATES = {
     "voxels": "x, y, z: column, row and slice, from 0, of the scan as it was searched: slices from "
     "head to feet, rows from anterior to posterior, columns from the patient's right to left. The "
@@ -147,9 +150,16 @@ def _without_identity(scan: Scan, text: str) -> str:
     names = [str(path) for path in scan.files] + [path.name for path in scan.files]
     names += [path.stem for path in scan.files] + [str(path.parent) for path in scan.files]
     for name in sorted({*names, scan.name, *map(str, scan.identity.values())}, key=len)[::-1]:
-        if len(name) > 1:
-            text = text.replace(name, "[...]")
+        if _is_telling(name):
+            # Whole words: what merely holds the same letters is none of the patient's.
+            text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "[...]", text)
     return text
+
+
+def _is_telling(name: str) -> bool:
+    """Whether a name is long enough not to be a number or word that anything may have."""
+    stem = name.partition(".")[0]
+    return len(name) >= _LEAST_NAME and not (stem.isdigit() and len(stem) < _LEAST_DIGITS)
 
 
 def _lesion_entry(scan: Scan, lesion: Lesion, stride: int) -> dict[str, Any]:

@@ -55,9 +55,13 @@ def _decode_otherwise(item: SliceHeader, reason: Exception) -> NDArray[Any]:
     """What pydicom does not decode from the file at once."""
     import pydicom
     from pydicom.pixels import get_decoder, pixel_array
+    from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
     try:
         dataset = pydicom.dcmread(item.path, force=True)
+        # Files without preamble and meta information are not compressed.
+        default = ImplicitVRLittleEndian if dataset.original_encoding[1] else ExplicitVRBigEndian
+        dataset.file_meta.setdefault("TransferSyntaxUID", default)
         syntax = dataset.file_meta.TransferSyntaxUID
         if not syntax.is_encapsulated:
             # The whole of it may be packed, as DICOM's deflated syntax does.

@@ -61,10 +61,18 @@ def files_below(folder: Path) -> list[Path]:
     return [path for path in found if path.is_file()]
 
 
+def named_path(path: Path) -> Path:
+    """An absolute path that ends in a name; links are left as they are called.
+
+    A ``..`` at its end goes where the system says, the rest stays as given.
+    """
+    return path.resolve() if path.name in ("", "..") else path.absolute()
+
+
 def stem_of(path: Path) -> str:
     """Name of a file without its suffixes, ``.nii.gz`` as a whole; of a folder, all of it."""
     if path.is_dir():
-        return path.resolve().name
+        return named_path(path).name
     return re.sub(r"(?i)(\.nii)?\.gz$|\.[a-z]{2,5}$", "", path.name) or path.name
 
 

@@ -1,21 +1,25 @@
 """What is wrong with a NIfTI file and ITK mends without a word.
 
 ITK fills what is missing of a truncated file with zeros, puts zeros for NaN, and makes spacing of
-0 or NaN into 1. Layout of headers: nifti1.h and nifti2.h of https://nifti.nimh.nih.gov.
+0 or NaN into 1. Of a qform and an sform that differ it takes one. Layout of headers: nifti1.h and
+nifti2.h of https://nifti.nimh.nih.gov.
 """
 
 from __future__ import annotations
 
 import gzip
 import io
+import math
 import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deeplesion.scans.scan import ScanError
 
@@ -27,6 +31,8 @@ _FLOATS = {16: "f4", 64: "f8"}
 _BITS_PER_BYTE = 8
 #: How far pixdim and the lengths of the sform's columns may be apart, relatively.
 _SAME_SCALE = 0.01
+#: How far apart in voxels qform and sform may put a corner.
+_SAME_PLACE = 0.5
 
 
 @dataclass(frozen=True)
@@ -38,13 +44,18 @@ class _Layout:
     pixdim: tuple[int, str]
     vox_offset: tuple[int, str]
     codes: tuple[int, str]
+    quaternion: tuple[int, str]
     qoffset: tuple[int, str]
     srow: tuple[int, str]
 
 
 _LAYOUTS = {
-    348: _Layout((40, "8h"), 70, (76, "8f"), (108, "f"), (252, "2h"), (268, "3f"), (280, "12f")),
-    540: _Layout((16, "8q"), 12, (104, "8d"), (168, "q"), (344, "2i"), (376, "3d"), (400, "12d")),
+    348: _Layout(
+        (40, "8h"), 70, (76, "8f"), (108, "f"), (252, "2h"), (256, "3f"), (268, "3f"), (280, "12f")
+    ),
+    540: _Layout(
+        (16, "8q"), 12, (104, "8d"), (168, "q"), (344, "2i"), (352, "3d"), (376, "3d"), (400, "12d")
+    ),
 }
 
 
@@ -56,9 +67,10 @@ class NiftiHeader:
         dim: Number of axes, and their lengths.
         datatype, bits: Of a voxel.
         pixdim: Spacing along x, y and z.
+        qfac: Whether z of the qform is mirrored: it is if negative.
         vox_offset: Where voxels begin.
         qform_code, sform_code: Whether the header says how the patient lies.
-        qoffset, srow: Of these two.
+        quaternion, qoffset, srow: Of these two.
         order: Byte order, ``<`` or ``>``.
     """
 
@@ -66,9 +78,11 @@ class NiftiHeader:
     datatype: int
     bits: int
     pixdim: tuple[float, ...]
+    qfac: float
     vox_offset: int
     qform_code: int
     sform_code: int
+    quaternion: tuple[float, ...]
     qoffset: tuple[float, ...]
     srow: tuple[float, ...]
     order: str
@@ -98,9 +112,11 @@ class NiftiHeader:
                     datatype=datatype,
                     bits=bits,
                     pixdim=field(layout.pixdim)[1:4],
+                    qfac=field(layout.pixdim)[0],
                     vox_offset=offset,
                     qform_code=field(layout.codes)[0],
                     sform_code=field(layout.codes)[1],
+                    quaternion=field(layout.quaternion),
                     qoffset=field(layout.qoffset),
                     srow=field(layout.srow),
                     order=order,
@@ -156,8 +172,46 @@ def _check_geometry(header: NiftiHeader) -> None:
                 f"the NIfTI header contradicts itself: spacing is {shown} mm by its pixdim, "
                 f"{lengths} by its sform; mend the header"
             )
+        if header.qform_code > 0:
+            _check_same_place(header)
     elif header.qform_code > 0 and not np.isfinite(header.qoffset).all():
         raise ScanError("the origin in the NIfTI header must be finite; mend the header")
+
+
+def _check_same_place(header: NiftiHeader) -> None:
+    """Refuse qform and sform that put the voxels elsewhere: programs differ in which they take."""
+    axes = len(header.dim[1 : 1 + min(3, header.dim[0])])
+    last = np.ones(3)
+    last[:axes] = header.dim[1 : 1 + axes]
+    corners = np.array(list(product((0, 1), repeat=3))) * (last - 1)
+    affine = np.array(header.srow).reshape(3, 4)
+    spacing = np.array([*header.pixdim[:axes], 1.0, 1.0])[:3]
+    rotation = _rotation(header.quaternion)
+    mirrored = [1, 1, -1 if header.qfac < 0 else 1]
+    by_qform = corners * spacing * mirrored @ rotation.T + header.qoffset
+    by_sform = corners @ affine[:, :3].T + affine[:, 3]
+    apart = np.abs((by_sform - by_qform) @ rotation / spacing).max()
+    if not apart <= _SAME_PLACE:
+        raise ScanError(
+            "the NIfTI header contradicts itself: its qform and sform put the same voxel "
+            f"{apart:g} voxels apart, so that left and right may be mirrored; find out which is "
+            "right and copy it to the other (fslorient -copyqform2sform or -copysform2qform)"
+        )
+
+
+def _rotation(quaternion: tuple[float, ...]) -> NDArray[np.float64]:
+    """The rotation ``(3, 3)`` of b, c and d of a unit quaternion, as nifti1_io.c makes it."""
+    b, c, d = (float(part) for part in quaternion)
+    square = b * b + c * c + d * d
+    b, c, d = (part / math.sqrt(max(square, 1.0)) for part in (b, c, d))
+    a = math.sqrt(max(1.0 - square, 0.0))
+    return np.array(
+        [
+            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
+        ]
+    )
 
 
 def _check_voxels(path: Path, header: NiftiHeader) -> None:

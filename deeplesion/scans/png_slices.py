@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from deeplesion.datasets.ct import SliceError, read_slice
 from deeplesion.datasets.lesion_record import INFO_FILE
 from deeplesion.scans import checks
-from deeplesion.scans.formats import safe_name
+from deeplesion.scans.formats import named_path, safe_name
 from deeplesion.scans.geometry import Geometry
 from deeplesion.scans.orientation import WANTED
 from deeplesion.scans.scan import Scan, ScanError
@@ -62,7 +62,7 @@ def read_png_slices(
     if skipped := [path for path in files if not _NUMBER.fullmatch(path.name)]:
         warnings.append(f"files that are no numbered PNG were skipped: {len(skipped)}")
     return Scan(
-        name=safe_name(folder.resolve().name),
+        name=safe_name(named_path(folder).name),
         format="DeepLesion",
         hu=hu,
         geometry=geometry,
@@ -111,27 +111,29 @@ def _geometry(spacing: tuple[float, float, float], first: int, shape: tuple[int,
     )
 
 
+def info_file_above(folder: Path) -> Path | None:
+    """The ``DL_info.csv`` nearest above a folder of slices, if there is one."""
+    above = [parent / INFO_FILE for parent in list(folder.resolve().parents)[:_LEVELS_ABOVE]]
+    return next((path for path in above if path.is_file()), None)
+
+
 def _spacing_of(folder: Path) -> tuple[float, float, float]:
     """Spacing that ``DL_info.csv`` has for the lesions of a folder."""
     series = folder.resolve()
     remedy = "give spacing=(x, y, z) in mm (--spacing X Y Z), z the slice interval"
-    for above in list(series.parents)[:_LEVELS_ABOVE]:
-        if not (above / INFO_FILE).is_file():
-            continue
-        with (above / INFO_FILE).open(encoding="utf-8", errors="replace", newline="") as stream:
-            rows = [
-                row[_SPACING_COLUMN] or ""
-                for row in csv.DictReader(stream)
-                if (row.get("File_name") or "").startswith(f"{series.name}_")
-                and _SPACING_COLUMN in row
-            ]
-        if not rows:
-            raise ScanError(f"{above / INFO_FILE} has no row of {series.name}; {remedy}")
-        try:
-            x, y, z = (abs(float(part)) for part in rows[0].split(","))
-        except ValueError as error:
-            raise ScanError(
-                f"{above / INFO_FILE} has spacing {rows[0]!r} for {series.name}; {remedy}"
-            ) from error
-        return x, y, z
-    raise ScanError(f"the spacing is unknown, for there is no {INFO_FILE} above it; {remedy}")
+    info = info_file_above(folder)
+    if info is None:
+        raise ScanError(f"the spacing is unknown, for there is no {INFO_FILE} above it; {remedy}")
+    with info.open(encoding="utf-8", errors="replace", newline="") as stream:
+        rows = [
+            row[_SPACING_COLUMN] or ""
+            for row in csv.DictReader(stream)
+            if (row.get("File_name") or "").startswith(f"{series.name}_") and _SPACING_COLUMN in row
+        ]
+    if not rows:
+        raise ScanError(f"{info} has no row of {series.name}; {remedy}")
+    try:
+        x, y, z = (abs(float(part)) for part in rows[0].split(","))
+    except ValueError as error:
+        raise ScanError(f"{info} has spacing {rows[0]!r} for {series.name}; {remedy}") from error
+    return x, y, z

@@ -78,7 +78,7 @@ def _read(
     if spacing is not None and kind != "PNG":
         raise ScanError(f"spacing is for PNG slices, this is {kind}, which has its own; drop it")
     if kind == "DICOM":
-        name = safe_name(stem_of(paths[0] if len(paths) == 1 else paths[0].resolve().parent))
+        name = safe_name(stem_of(paths[0] if len(paths) == 1 else paths[0].parent))
         return dicom.read_dicom(files, name, series, check_hu)
     if series is not None:
         raise ScanError(f"series chooses among DICOM series, this is {kind}; leave it out")

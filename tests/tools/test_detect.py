@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK
 import torch
@@ -159,6 +161,7 @@ def test_other_settings_need_overwrite(
     assert call(*arguments, "--slices", "2:8", "--overwrite", "--amp", "--batch-size", 2) == 0
     settings = json.loads((tmp_path / "a/lesions.json").read_text())["generator"]["settings"]
     assert settings["key_slices"] == [2, 7]
+    assert settings["stride"] == 1
     assert settings["mixed_precision"]
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
@@ -182,13 +185,14 @@ def test_processes_share_the_scans(
 ) -> None:
     tool = str(REPO_ROOT / "tools/detect.py")
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", tool]
-    sources = [str(scans[kind]) for kind in ("NIfTI", "MetaImage", "NRRD")]
+    sources = [str(scans[kind]) for kind in ("NIfTI", "MetaImage", "NRRD")] + ["nothing.nii"]
     options = ["--out", str(tmp_path / "out"), "--slices", "4:7", "--no-html", "--no-overlays"]
     result = subprocess.run(
         [*command, *sources, *detector, *options], capture_output=True, text=True, timeout=600
     )
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert result.stdout.count("3 of 3 scans are done") == 1
+    assert result.returncode == 1, result.stderr[-3000:]
+    assert result.stdout.count("3 of 4 scans are done") == 1
+    assert result.stderr.count("error: 1 of 4 scans failed:") == 1
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "b", "c"]
 
 
@@ -201,6 +205,22 @@ def test_files_of_one_scan(
     assert "1 lesion in 12 key slices" in capsys.readouterr().out
     document = json.loads((tmp_path / "ct_dicom/lesions.json").read_text())
     assert "P-4711" in document["scan"]["identity"].values()
+
+
+def test_headers_no_report_can_be_made_of_cost_the_report_alone(
+    scans: dict[str, Path], detector: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(scans["DICOM"], tmp_path / "ct")
+    for file in (tmp_path / "ct").iterdir():
+        header = pydicom.dcmread(file)
+        del header.StudyInstanceUID
+        header.save_as(file)
+    options = ["--out", tmp_path / "out", "--no-html", "--no-overlays"]
+    assert call(tmp_path / "ct", *detector, *options) == 0
+    shown = capsys.readouterr().out
+    assert "note: no structured report was written: " in shown
+    assert "has no StudyInstanceUID" in shown
+    assert (tmp_path / "out/ct/lesions.json").exists()
 
 
 def test_series_are_listed(scans: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
@@ -323,6 +343,36 @@ def test_scans_that_would_go_to_one_folder(
 ) -> None:
     assert call("a.nii", "a.nii", *detector, "--out", tmp_path) == 1
     assert "is given twice" in error_line(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("out", ["data", "data/CT/findings"])
+def test_the_scan_itself_is_never_replaced(
+    out: str,
+    scans: dict[str, Path],
+    detector: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(scans["DICOM"], tmp_path / "data/CT")
+    (tmp_path / "data/CT/lesions.csv").touch()
+    files = sorted(tmp_path.rglob("*"))
+    arguments = [tmp_path / "data/CT", *detector, "--out", tmp_path / out, "--overwrite"]
+    assert call(*arguments) == 1
+    assert "give another folder (--out), beside the scan's" in error_line(capsys.readouterr().err)
+    assert sorted(tmp_path.rglob("*")) == files
+
+
+def test_what_is_no_findings_is_refused_before_the_search(
+    scans: dict[str, Path], detector: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/report.html").touch()
+    (tmp_path / "a/thesis.tex").touch()
+    assert call(scans["NIfTI"], *detector, "--out", tmp_path, "--overwrite") == 1
+    shown = capsys.readouterr().err
+    assert "a/thesis.tex elsewhere" in error_line(shown)
+    assert "/12" not in shown  # no progress
+    assert (tmp_path / "a/thesis.tex").exists()
 
 
 def test_help_has_an_example_and_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deeplesion.datasets.lesion_record import DataError
 from deeplesion.engine.config import UsageError
 from deeplesion.inference import Findings
-from deeplesion.inference.findings import new_folder
+from deeplesion.inference.findings import LeftOutWarning
 from deeplesion.lesions.lesion import SliceDetections
 from tests.deeplesion.lesions.scans import CARD, SECRETS, SETTINGS, make_lesions, make_scan
 
@@ -39,9 +38,11 @@ def test_nothing_tells_who_the_patient_is_unless_asked(findings: Findings, tmp_p
     for with_identity in (False, True):
         folder = tmp_path / str(with_identity)
         findings.save(folder, with_identity=with_identity, without=("overlays",))
-        texts = [path.read_bytes().decode("latin-1") for path in folder.iterdir()]
-        told = [secret for secret in SECRETS if any(secret in text for text in texts)]
-        assert bool(told) == with_identity
+        texts = {path.name: path.read_bytes().decode("latin-1") for path in folder.iterdir()}
+        telling = {
+            name for name, text in texts.items() if any(secret in text for secret in SECRETS)
+        }
+        assert telling == ({"lesions.json", "report.html"} if with_identity else set())
 
 
 def test_outputs_can_be_left_out(findings: Findings, tmp_path: Path) -> None:
@@ -54,48 +55,56 @@ def test_outputs_can_be_left_out(findings: Findings, tmp_path: Path) -> None:
 
 def test_a_folder_is_replaced_only_when_asked(findings: Findings, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    (tmp_path / "out/old").touch()
+    (tmp_path / "out/more.json").touch()
     (tmp_path / "out/lesions.csv").touch()
     only_json = ("csv", "labels", "overlays", "html")
     with pytest.raises(UsageError, match="out exists"):
         findings.save(tmp_path / "out", without=only_json)
-    findings.save(tmp_path / "out", without=only_json, overwrite=True)
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["lesions.json"]
+    with pytest.raises(UsageError, match=r"move .*more\.json elsewhere"):
+        findings.save(tmp_path / "out", without=only_json, overwrite=True)
+    extra = {"more.json": {}}
+    findings.save(tmp_path / "out", without=only_json, overwrite=True, extra=extra)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"lesions.json", "more.json"}
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_nothing_but_findings_is_replaced(findings: Findings, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/thesis.tex").touch()
-    with pytest.raises(UsageError, match="out holds no findings and is not replaced"):
+    with pytest.raises(UsageError, match=r"out does not hold findings alone .* move .*thesis"):
         findings.save(tmp_path / "out", overwrite=True)
     (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match="file holds no findings"):
+    with pytest.raises(UsageError, match="file is a file and is not replaced"):
         findings.save(tmp_path / "file", overwrite=True)
     assert (tmp_path / "out/thesis.tex").exists()
+
+
+def test_the_scan_is_not_replaced(findings: Findings, tmp_path: Path) -> None:
+    source = tmp_path / "out/lesions.nii.gz"
+    source.parent.mkdir()
+    for name in ("lesions.nii.gz", "lesions.csv"):
+        (source.parent / name).touch()
+    own = replace(findings, scan=replace(findings.scan, files=(source,)))
+    with pytest.raises(UsageError, match=r"out, for the scan .* is there"):
+        own.save(tmp_path / "out", overwrite=True)
+
+
+def test_what_is_put_there_meanwhile_is_kept(
+    findings: Findings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    findings.save(tmp_path / "out", without=("html", "overlays"))
+    monkeypatch.setattr(
+        "deeplesion.inference.findings.write_csv", lambda *_: (tmp_path / "out/mine").touch()
+    )
+    with pytest.raises(UsageError, match=r"move .*mine elsewhere"):
+        findings.save(tmp_path / "out", without=("html", "overlays"), overwrite=True)
+    assert (tmp_path / "out/mine").exists()
 
 
 def test_headers_that_lack_what_a_report_needs_cost_the_report_alone(
     findings: Findings, tmp_path: Path
 ) -> None:
     from_dicom = replace(findings, scan=replace(findings.scan, format="DICOM", files=()))
-    with pytest.warns(UserWarning, match="no structured report was written: "):
+    with pytest.warns(LeftOutWarning, match="no structured report was written: "):
         written = from_dicom.save(tmp_path / "out", without=("html", "overlays"))
     assert [path.name for path in written] == ["lesions.csv", "lesions.json", "lesions.nii.gz"]
-
-
-@pytest.mark.parametrize("there", [False, True])
-def test_a_failure_leaves_things_as_they_were(tmp_path: Path, there: bool) -> None:
-    target = tmp_path / "out"
-    if there:
-        target.mkdir()
-        (target / "old").touch()
-
-    def fail() -> None:
-        with new_folder(target, overwrite=True) as folder:
-            (folder / "half").touch()
-            raise DataError("no")
-
-    with pytest.raises(DataError, match="no"):
-        fail()
-    assert [path.name for path in tmp_path.rglob("*")] == (["out", "old"] if there else [])

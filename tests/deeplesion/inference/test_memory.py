@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -47,6 +48,31 @@ def test_malloc_is_told_where_it_can_be() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPO_ROOT
     )
     assert result.stdout.strip() in ("True", "False")
+
+
+@pytest.mark.parametrize(
+    ("largest", "trims", "expected"),
+    [
+        (1 << 31, True, {-1: memory.NEVER, -3: memory.NEVER}),
+        (1 << 25, True, {-1: memory.NEVER, -3: 1 << 25}),
+        (0, True, {-1: memory.NEVER}),
+        (1 << 31, False, {-3: memory.NEVER}),
+    ],
+)
+def test_malloc_is_told_all_that_it_takes(
+    monkeypatch: pytest.MonkeyPatch, largest: int, trims: bool, expected: dict[int, int]
+) -> None:
+    told: dict[int, int] = {}
+
+    def mallopt(option: int, value: int) -> int:
+        taken = trims if option == memory.M_TRIM_THRESHOLD else value <= largest
+        if taken:
+            told[option] = value
+        return int(taken)
+
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=mallopt))
+    assert memory.keep_freed_memory() is (len(expected) == 2)
+    assert told == expected
 
 
 def test_another_malloc_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

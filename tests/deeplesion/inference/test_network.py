@@ -76,8 +76,23 @@ def test_boxes_are_shifted_and_faint_ones_left_out() -> None:
     found = InstanceData(
         bboxes=torch.tensor([[0.0, 0, 2, 2], [1, 1, 3, 3]]), scores=torch.tensor([0.1, 0.9])
     )
-    detections = to_detections(7, found, np.array([-0.5, 0.25, -0.5, 0.25]), 0.5)
+    detections = to_detections(7, found, np.array([-0.5, 0.25, -0.5, 0.25]), 0.5, (8, 8))
     assert detections.z == 7
     assert detections.boxes.tolist() == [[0.5, 1.25, 2.5, 3.25]]
     assert detections.scores == pytest.approx([0.9])
     assert detections.masks == ()
+
+
+def test_boxes_end_at_the_centers_of_the_last_pixels() -> None:
+    found = InstanceData(
+        bboxes=torch.tensor([[-1.0, 0, 6, 4], [5, 3.5, 6, 4]]), scores=torch.tensor([0.9, 0.8])
+    )
+    detections = to_detections(0, found, np.full(4, -0.25), 0.5, (4, 6))
+    assert detections.boxes.tolist() == [[0, 0, 5, 3], [4.75, 3, 5, 3]]
+
+
+def test_precision_is_that_of_the_detectors_own_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deeplesion.inference.network.has_bfloat16", lambda: False)  # an old GPU
+    network = StackNetwork(stock_detector("retinanet"), amp=True)
+    with network._precision():
+        assert torch.get_autocast_dtype("cpu") is torch.bfloat16

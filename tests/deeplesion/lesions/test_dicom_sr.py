@@ -9,9 +9,11 @@ from typing import Any
 
 import highdicom.sr
 import pytest
-from pydicom import dcmread
+from pydicom import DataElement, dcmread
+from pydicom.datadict import dictionary_VR
 
 from deeplesion.datasets.lesion_record import DataError
+from deeplesion.lesions import dicom_sr
 from deeplesion.lesions.dicom_sr import write_sr
 from deeplesion.lesions.document import build_document
 from deeplesion.scans.scan import Scan
@@ -20,6 +22,7 @@ from tests.deeplesion.lesions.dicom_series import (
     SHUFFLED,
     document_of,
     write_and_read,
+    write_multi_frame,
     write_series,
 )
 from tests.deeplesion.lesions.scans import CARD, SETTINGS, make_lesions, make_scan
@@ -35,6 +38,13 @@ def test_slice_that_was_filled_in_is_shown_on_its_neighbor(tmp_path: Path) -> No
     assert group.roi.value.min(axis=0) == pytest.approx([4, 5])
     with pytest.raises(DataError, match="no file of the series lies where a lesion was measured"):
         write_sr(tmp_path / "x.dcm", replace(scan, files=kept[:1]), document_of(scan))
+
+
+def test_the_frame_of_the_phase_that_was_searched_is_named(tmp_path: Path) -> None:
+    scan = write_multi_frame(tmp_path, [*range(6), *range(6)])
+    report = write_and_read(tmp_path, replace(scan, frames=tuple(range(7, 13))))
+    group = report.content.get_planar_roi_measurement_groups()[0]
+    assert group.roi.ContentSequence[0].ReferencedSOPSequence[0].ReferencedFrameNumber == 10
 
 
 def test_report_belongs_to_the_study_and_names_the_algorithm(tmp_path: Path) -> None:
@@ -83,6 +93,45 @@ def test_what_a_file_lacks_is_left_empty_or_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"image_0\.dcm has no StudyInstanceUID"):
         write_and_read(tmp_path, scan)
     assert not (tmp_path / "lesions.dcm").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PatientSex", "U"),
+        ("PatientBirthDate", "19500000"),
+        ("PatientBirthDate", "anon"),
+        ("StudyDate", "2031-12-24"),
+        ("StudyTime", "anon"),
+    ],
+)
+def test_values_that_the_standard_does_not_know_are_left_empty(
+    tmp_path: Path, name: str, value: str
+) -> None:
+    scan, files = write_series(tmp_path, SHUFFLED)
+    for file in files:
+        header = dcmread(file)
+        header[name] = DataElement(name, "LO", value)  # as text, which is not looked at
+        header[name].VR = dictionary_VR(name)
+        header.save_as(file)
+    report = write_and_read(tmp_path, scan)
+    assert not report[name].value
+    assert report.PatientID == "P-4711"
+
+
+def test_what_else_highdicom_refuses_is_an_error_of_the_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan, _ = write_series(tmp_path, SHUFFLED)
+    for kind in (ValueError, TypeError, AttributeError):
+
+        def refuse(*_: Any, kind: type = kind, **__: Any) -> None:
+            raise kind("not\nstandard")
+
+        monkeypatch.setattr(dicom_sr.sr, "MeasurementReport", refuse)
+        with pytest.raises(DataError, match="take over its headers: not standard"):
+            write_sr(tmp_path / "x.dcm", scan, document_of(scan))
+    assert not (tmp_path / "x.dcm").exists()
 
 
 @pytest.mark.parametrize(

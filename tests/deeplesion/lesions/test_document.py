@@ -131,6 +131,30 @@ def test_nothing_tells_who_the_patient_is_unless_asked(tmp_path: Path) -> None:
     assert identity["files"] == ["IM0007.nii"]
 
 
+@pytest.mark.parametrize(
+    ("files", "text", "expected"),
+    [
+        # What merely looks like a name of a file or a patient stays.
+        (["a/103.png"], "the numbers have gaps; 103-110 were taken", None),
+        (["a/103.png"], "slice 103.png is twice", None),
+        (["a/gaps.nii"], "has gapsize 3", None),
+        (["a/ct.nii"], "no ct in it", None),
+        (["a/Maria.nii"], "of Maria (Maria.nii, a/Maria.nii)", "of [...] ([...], [...])"),
+        ([], "of 123456 and 1234567 on 2031", "of [...] and 1234567 on 2031"),
+    ],
+)
+def test_warnings_are_not_garbled(files: list[str], text: str, expected: str | None) -> None:
+    scan = replace(
+        make_scan(),
+        name="scan",
+        files=tuple(map(Path, files)),
+        identity={"patient_id": "123456", "patient_comments": "2031", "patient_sex": "O"},
+        warnings=(text,),
+    )
+    entry = build_document(scan, [], CARD, SETTINGS)["scan"]
+    assert entry["warnings"] == [expected or text]
+
+
 def test_strict_json_is_written_or_nothing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "lesions.json", {"score": math.nan})

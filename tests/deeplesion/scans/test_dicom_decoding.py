@@ -57,6 +57,22 @@ def test_uncompressed_syntaxes_of_other_layout(tmp_path: Path) -> None:
         assert np.array_equal(decode(item).astype(np.int32) - 1024, HU[0])
 
 
+@pytest.mark.parametrize(("implicit", "little"), [(True, True), (False, True), (False, False)])
+def test_files_without_preamble_and_meta_information(
+    tmp_path: Path, implicit: bool, little: bool
+) -> None:
+    (path, *_) = write_dicom_series(tmp_path, HU, GEOMETRY)
+    stored, bare = pydicom.dcmread(path), pydicom.Dataset()
+    for element in stored:
+        bare.add(element)
+    if not little:
+        bare.PixelData = stored.pixel_array.byteswap().tobytes()
+    bare.save_as(path, implicit_vr=implicit, little_endian=little)
+    assert path.read_bytes()[:2] == (b"\x08\x00" if little else b"\x00\x08")
+    (item,) = read_headers([path]).slices
+    assert np.array_equal(decode(item).astype(np.int32) - 1024, HU[0])
+
+
 @pytest.mark.parametrize("compression", [None, *COMPRESSIONS])
 def test_a_truncated_file_is_named(tmp_path: Path, compression: str | None) -> None:
     path = write_dicom_series(tmp_path, HU, GEOMETRY, compression=compression)[1]

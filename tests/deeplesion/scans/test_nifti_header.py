@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import gzip
 import struct
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from deeplesion.scans import ScanError
 from deeplesion.scans.nifti_header import NiftiHeader, check_nifti
 from tests.deeplesion.scans.dicom_files import phantom
 from tests.deeplesion.scans.helpers import write_image
 
+QFAC, QUATERNION, QOFFSET = 76, 256, 268
 PIXDIM_Z, QFORM_CODE, SFORM_CODE, SROW = 88, 252, 254, 280
 
 
@@ -75,6 +79,52 @@ def test_refuses_a_header_that_contradicts_itself(tmp_path: Path, content: bytea
     struct.pack_into("<f", content, PIXDIM_Z, 5.0)
     with pytest.raises(ScanError, match="1, 1, 5 mm by its pixdim, 1, 1, 1 by its sform"):
         checked(tmp_path / "a.nii", content)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (SROW, 1.0),  # ITK's own axes are -1, -1, 1
+        (QFAC, -1.0),
+        (QUATERNION, 1.0),
+        (QOFFSET, 0.6),
+        (QOFFSET, float("nan")),
+        (QUATERNION, float("nan")),
+    ],
+)
+def test_refuses_a_qform_that_contradicts_the_sform(
+    tmp_path: Path, content: bytearray, place: int, value: float
+) -> None:
+    struct.pack_into("<f", content, place, value)
+    with pytest.raises(
+        ScanError, match=r"put the same voxel .* voxels apart.* \(fslorient -copyqform2sform"
+    ):
+        checked(tmp_path / "a.nii", content)
+    struct.pack_into("<h", content, QFORM_CODE, 0)  # who does not give two cannot contradict
+    assert checked(tmp_path / "a.nii", content) == []
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    angles=st.tuples(*[st.floats(-3, 3)] * 3),
+    spacing=st.tuples(*[st.floats(0.2, 8)] * 3),
+    mirrored=st.booleans(),
+)
+def test_takes_every_qform_that_itk_writes_beside_an_sform(
+    angles: tuple, spacing: tuple, mirrored: bool
+) -> None:
+    image = SimpleITK.GetImageFromArray(np.zeros((4, 5, 6), np.int16))
+    turn = SimpleITK.Euler3DTransform((0, 0, 0), *angles).GetMatrix()
+    direction = np.reshape(turn, (3, 3)) * [1, 1, -1 if mirrored else 1]
+    image.SetDirection(direction.ravel().tolist())
+    image.SetSpacing(spacing)
+    image.SetOrigin((-250.5, 130.25, -1200))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "a.nii")
+        SimpleITK.WriteImage(image, str(path))
+        header = NiftiHeader.parse(path.read_bytes())
+        assert header.qform_code > 0 < header.sform_code
+        assert check_nifti(path) == []
 
 
 def test_refuses_positions_that_are_not_finite(tmp_path: Path, content: bytearray) -> None:

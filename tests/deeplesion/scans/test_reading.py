@@ -31,6 +31,13 @@ def test_a_name_for_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert read_scan(".").name == "Doe"
 
 
+def test_names_are_those_of_links_not_of_what_they_lead_to(tmp_path: Path) -> None:
+    files = write_dicom_series(tmp_path / "Doe", HU, axial_geometry(HU.shape))
+    (tmp_path / "case1").symlink_to("Doe")
+    assert read_scan(tmp_path / "case1").name == "case1"
+    assert read_scan([tmp_path / "case1" / file.name for file in files]).name == "case1"
+
+
 def test_dicom_goes_before_what_lies_beside_it(tmp_path: Path) -> None:
     write_dicom_series(tmp_path, HU, axial_geometry(HU.shape))
     write_image(tmp_path / "A.nii.gz", HU)
