@@ -18,18 +18,11 @@ if TYPE_CHECKING:
 
     from .dense_block import DenseLayer
 
-__all__ = ["BlockPass", "layer_parameters"]
+__all__ = ["BlockPass"]
 
 #: Bytes of a chunk on a CPU: some such fit into its cache.
 CHUNK_BYTES = 4 << 20
 PARAMETERS_PER_LAYER = 6
-
-
-def layer_parameters(layer: DenseLayer) -> tuple[Tensor, ...]:
-    """What a layer learns; by name, for replicas of `nn.DataParallel` list no parameters."""
-    norm1, norm2 = layer.norm1, layer.norm2
-    first = (norm1.weight, norm1.bias, layer.conv1.weight)
-    return (*first, norm2.weight, norm2.bias, layer.conv2.weight)
 
 
 class _LayerPass(NamedTuple):
@@ -141,7 +134,8 @@ class BlockPass:
         Args:
             grad: Gradient by the features, (N * D, C', H, W).
             features: What forward returned.
-            parameters: Those of `layer_parameters`, layer by layer.
+            parameters: Six of each layer: weight and bias of its first norm, its first kernel, and
+                the same of the second.
             bottlenecks: What `take_bottlenecks` returned.
         """
         x = self._unfold(features)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from .block_pass import BlockPass, layer_parameters
+from .block_pass import BlockPass
 
 if TYPE_CHECKING:
     from .dense_block import DenseLayer
@@ -102,12 +102,19 @@ def fused_block(
     autocast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     if autocast and x.dtype != torch.float64:
         x = x.to(torch.get_autocast_dtype(kind))
-    parameters = [p for layer in layers for p in layer_parameters(layer)]
+    parameters = [p for layer in layers for p in _parameters(layer)]
     block = BlockPass(layers, depth, thickness, x)
     if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *parameters)):
         out: Tensor = _FusedBlock.apply(block, x, *parameters)
         return out
     return block.forward(x, keep=False)
+
+
+def _parameters(layer: DenseLayer) -> tuple[Tensor, ...]:
+    """What a layer learns; by name, for replicas of `nn.DataParallel` list no parameters."""
+    norm1, norm2 = layer.norm1, layer.norm2
+    first = (norm1.weight, norm1.bias, layer.conv1.weight)
+    return (*first, norm2.weight, norm2.bias, layer.conv2.weight)
 
 
 class _FusedBlock(torch.autograd.Function):

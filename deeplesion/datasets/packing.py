@@ -197,8 +197,7 @@ def pack_data_root(
     if strangers:
         raise PackError(
             f"{out} holds {len(strangers)} series that {image_root} has not, such as "
-            f"{strangers[0]}: it is the cache of another data set, so give another folder as "
-            "--out; or those series were deleted, so delete their files there"
+            f"{strangers[0]}: give another folder as --out, or delete the packs of deleted series"
         )
     (out / DONE_FILE).unlink(missing_ok=True)
     work = partial(pack_series, image_root=image_root, out=out, on_error=on_error)
