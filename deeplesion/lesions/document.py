@@ -48,8 +48,9 @@ SCHEMA = "lesions/1"
 SCHEMA_FILE = Path(__file__).with_name("lesions.schema.json")
 DECIMALS = 4
 _SCORE_DECIMALS = 6
-# Characters of a name, and of one of digits alone, such as an ID or a date, that are cut out.
-_LEAST_NAME, _LEAST_DIGITS = 4, 6
+_LEAST_NAME = 4
+# Names that tell of no patient; longer numbers may be IDs and dates.
+_NUMBERED = re.compile(r"\d{1,5}(\.[A-Za-z]\w*)*")
 COORDINATES = {
     "voxels": "x, y, z: column, row and slice, from 0, of the scan as it was searched: slices from "
     "head to feet, rows from anterior to posterior, columns from the patient's right to left. The "
@@ -158,8 +159,7 @@ def _without_identity(scan: Scan, text: str) -> str:
 
 def _is_telling(name: str) -> bool:
     """Whether a name is long enough not to be a number or word that anything may have."""
-    stem = name.partition(".")[0]
-    return len(name) >= _LEAST_NAME and not (stem.isdigit() and len(stem) < _LEAST_DIGITS)
+    return len(name) >= _LEAST_NAME and not _NUMBERED.fullmatch(name)
 
 
 def _lesion_entry(scan: Scan, lesion: Lesion, stride: int) -> dict[str, Any]:

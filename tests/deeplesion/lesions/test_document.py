@@ -141,6 +141,7 @@ def test_nothing_tells_who_the_patient_is_unless_asked(tmp_path: Path) -> None:
         (["a/ct.nii"], "no ct in it", None),
         (["a/Maria.nii"], "of Maria (Maria.nii, a/Maria.nii)", "of [...] ([...], [...])"),
         ([], "of 123456 and 1234567 on 2031", "of [...] and 1234567 on 2031"),
+        ([], "series 1.2.840.7 has 5 slices", "series [...] has 5 slices"),
     ],
 )
 def test_warnings_are_not_garbled(files: list[str], text: str, expected: str | None) -> None:
@@ -148,7 +149,7 @@ def test_warnings_are_not_garbled(files: list[str], text: str, expected: str | N
         make_scan(),
         name="scan",
         files=tuple(map(Path, files)),
-        identity={"patient_id": "123456", "patient_comments": "2031", "patient_sex": "O"},
+        identity={"patient_id": "123456", "comments": "2031", "sex": "O", "uid": "1.2.840.7"},
         warnings=(text,),
     )
     entry = build_document(scan, [], CARD, SETTINGS)["scan"]
