@@ -89,12 +89,12 @@ def _resize(ledger: Ledger, path: str, step: Step, window: Step) -> list[Step] |
         return None
     if not all(isinstance(side, int) for side in scale):
         return None
-    ledger.note(f"{path}.type", Status.MAPPED, "Resize")
-    ledger.note(f"{path}.img_scale", Status.MAPPED, "Resize.scale")
-    ledger.note(f"{path}.keep_ratio", Status.MAPPED, "Resize.keep_ratio")
+    ledger.note(f"{path}.type", Status.MAPPED, "ResizeCT")
+    ledger.note(f"{path}.img_scale", Status.MAPPED, "ResizeCT.scale")
+    ledger.note(f"{path}.keep_ratio", Status.MAPPED, "ResizeCT.keep_ratio")
     ledger.drop((f"{path}.multiscale_mode", f"{path}.ratio_range"), "there is one scale")
     keep_ratio = bool(step.get("keep_ratio", True))
-    return [{"type": "Resize", "scale": tuple(scale), "keep_ratio": keep_ratio}]
+    return [{"type": "ResizeCT", "scale": tuple(scale), "keep_ratio": keep_ratio}]
 
 
 def _flip(ledger: Ledger, path: str, step: Step, window: Step) -> list[Step] | None:

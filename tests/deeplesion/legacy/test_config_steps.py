@@ -22,10 +22,10 @@ PIPELINE = {
             "prob": 0.8,
             "min_visible": 0.0,
         },
-        {"type": "Resize", "scale": (512, 512), "keep_ratio": True},
+        {"type": "ResizeCT", "scale": (512, 512), "keep_ratio": True},
         {"type": "RandomCTFlip", "prob": 0.5},
     ],
-    "test": [{"type": "Resize", "scale": (512, 512), "keep_ratio": True}],
+    "test": [{"type": "ResizeCT", "scale": (512, 512), "keep_ratio": True}],
 }
 
 
