@@ -247,7 +247,7 @@ def main(argv: list[str] | None = None) -> int:
         "machine": platform.machine(),
         "seconds in all": round(time.perf_counter() - start),
     }
-    found = [{**vars(f), "value": f.value, "holds": f.holds} for f in figures]
+    found = [figure.record() for figure in figures]
     write_json(args.out / "volume.json", {"machine": machine, "figures": found}, indent=2)
     table = to_markdown(figures, machine)
     with atomic_write(args.out / "volume.md") as temporary:

@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from alignshift.operators.recompute import autocast_dtype
+
 from .block_pass import BlockPass
 
 if TYPE_CHECKING:
@@ -98,10 +100,7 @@ def fused_block(
     Returns:
         All features, (N * D, C', H, W) in channels_last.
     """
-    kind = x.device.type
-    autocast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-    if autocast and x.dtype != torch.float64:
-        x = x.to(torch.get_autocast_dtype(kind))
+    x = x.to(autocast_dtype(x) or x.dtype)
     parameters = [p for layer in layers for p in _parameters(layer)]
     block = BlockPass(layers, depth, thickness, x)
     if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *parameters)):

@@ -12,7 +12,7 @@ from .folding import fold_slices, unfold_slices
 if TYPE_CHECKING:
     from .base import SliceConv
 
-__all__ = ["mix_and_convolve"]
+__all__ = ["autocast_dtype", "mix_and_convolve"]
 
 
 def mix_and_convolve(
@@ -34,15 +34,22 @@ def mix_and_convolve(
     Returns:
         The slices of the result, folded: (N * D, C_out, H', W') in channels_last.
     """
-    kind = x.device.type
-    autocast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-    if autocast and x.dtype != torch.float64:
-        # Casts by itself in forward, but not in the backward of a function of our own.
-        dtype = torch.get_autocast_dtype(kind)
+    dtype = autocast_dtype(x)
+    if dtype is not None:
         x, weight = x.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
     out: Tensor = _MixAndConvolve.apply(layer, thickness, x, weight, bias)
     return out
+
+
+def autocast_dtype(x: Tensor) -> torch.dtype | None:
+    """What autocast has convolutions of ``x`` computed in; ``None`` where it leaves them alone.
+
+    It casts by itself in forward, but not in the backward of a function of our own.
+    """
+    kind = x.device.type
+    autocast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.get_autocast_dtype(kind) if autocast and x.dtype != torch.float64 else None
 
 
 def _compute(
