@@ -31,6 +31,7 @@ from deeplesion.datasets.dl_info import (
 )
 from deeplesion.datasets.info_files import read_infos, write_infos
 from deeplesion.datasets.lesion_record import DataError
+from deeplesion.datasets.memory import collection_paused
 from deeplesion.datasets.packed import PackedSeries, check_cache
 from deeplesion.datasets.selection import select_key_slices
 
@@ -115,7 +116,8 @@ class DeepLesionDataset(BaseDetDataset):
             advice = GET_DATA.format(root=root)
             raise FileNotFoundError(f"ann_file {self.ann_file} is not there: {advice}")
         image_root = self._image_root(root)
-        infos = self._read_infos()
+        with collection_paused():
+            infos = self._read_infos()
         for info in infos:
             add_paths(info, image_root)
         if self.packed is not None:

@@ -1,8 +1,11 @@
-"""Memory for whole stacks of slices, which the system hands out in large pieces."""
+"""Memory: for whole stacks of slices, which come in large pieces, and for many small objects."""
 
 from __future__ import annotations
 
+import gc
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -31,3 +34,19 @@ def empty_stack(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray:
     raw = np.empty(math.ceil(count / HUGE_PAGE + 1) * HUGE_PAGE, np.uint8)
     begin = -raw.ctypes.data % HUGE_PAGE
     return raw[begin : begin + count].view(dtype).reshape(shape)
+
+
+@contextmanager
+def collection_paused() -> Iterator[None]:
+    """Keep Python from looking for cycles while very many small objects are made.
+
+    It looks through all that there are after every few hundred new ones. Objects without cycles,
+    as the rows of a table are, are freed without it.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

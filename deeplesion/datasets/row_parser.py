@@ -82,12 +82,13 @@ def parse_row(row: Row) -> LesionRecord:
     file_name, patient, key_slice = _names(row)
     spacing, interval = _spacing(row)
     long, short = _diameters(row)
+    image_size = _image_size(row)
     return LesionRecord(
         file_name=file_name,
         series=file_name.rpartition("_")[0],
         patient_id=patient,
         key_slice=key_slice,
-        bbox=_box(row),
+        bbox=_clipped_box(row, *image_size),
         recist=_recist(row),
         diameters_px=(long, short),
         diameters_mm=(long * spacing[0], short * spacing[0]),
@@ -97,7 +98,7 @@ def parse_row(row: Row) -> LesionRecord:
         slice_range=_slice_range(row),
         spacing=spacing,
         slice_interval=interval,
-        image_size=_image_size(row),
+        image_size=image_size,
         window=_window(row),
         gender=row.cells["Patient_gender"].strip(),
         age=_age(row),
@@ -184,7 +185,10 @@ def _coarse_type(row: Row) -> int:
 
 
 def _box(row: Row) -> tuple[float, float, float, float]:
-    height, width = _image_size(row)
+    return _clipped_box(row, *_image_size(row))
+
+
+def _clipped_box(row: Row, height: int, width: int) -> tuple[float, float, float, float]:
     x1, y1, x2, y2 = row.parse("Bounding_boxes", _FOUR, "4 numbers: x1, y1, x2, y2")
     if x2 <= x1 or y2 <= y1:
         row.fail("Bounding_boxes", "has no area: x1 < x2 and y1 < y2 are wanted")

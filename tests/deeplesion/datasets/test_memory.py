@@ -1,11 +1,13 @@
-"""Tests of memory for stacks."""
+"""Tests of memory for stacks and for many small objects."""
 
 from __future__ import annotations
+
+import gc
 
 import numpy as np
 import pytest
 
-from deeplesion.datasets.memory import HUGE_PAGE, empty_stack
+from deeplesion.datasets.memory import HUGE_PAGE, collection_paused, empty_stack
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.float32])
@@ -22,3 +24,18 @@ def test_it_is_an_array_like_any_other(shape: tuple[int, ...], dtype: type) -> N
 def test_a_large_one_begins_on_a_huge_page() -> None:
     for _ in range(3):
         assert empty_stack((7, 512, 512), np.float32).ctypes.data % HUGE_PAGE == 0
+
+
+@pytest.mark.parametrize("was_on", [True, False])
+def test_collection_is_as_it_was_after_a_pause_that_failed(was_on: bool) -> None:
+    @collection_paused()
+    def fail() -> None:
+        raise KeyError(gc.isenabled())
+
+    (gc.enable if was_on else gc.disable)()
+    try:
+        with pytest.raises(KeyError, match="False"):
+            fail()
+        assert gc.isenabled() is was_on
+    finally:
+        gc.enable()
