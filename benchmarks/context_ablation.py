@@ -71,17 +71,18 @@ class Figures(NamedTuple):
 
 def tool(name: str, *arguments: object, threads: int, log: Path) -> None:
     """Run one of the tools, its output in a log file."""
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    # Configs of benchmarks may name what is defined in one.
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, str(ROOT / "tools" / name), *map(str, arguments)]
     with log.open("a") as output:
         subprocess.run(command, check=True, cwd=ROOT, env=environment, stdout=output, stderr=output)
 
 
-def make_data(out: Path, patients: int, seed: int) -> Path:
-    """The data set and its masks."""
+def make_data(out: Path, patients: int, seed: int, pixels: int = 128) -> Path:
+    """The data set, of slices of so many pixels a side, and its masks."""
     data, log = out / "data", out / "data.log"
     if not (data / "masks_train.json").exists():
-        size = ["--patients", patients, "--seed", seed, "--overwrite"]
+        size = ["--patients", patients, "--size", pixels, "--seed", seed, "--overwrite"]
         tool("make_synthetic.py", "--out", data, *size, threads=1, log=log)
         tool("make_masks.py", "--data-root", data, "--split", "train", threads=1, log=log)
     return data
