@@ -12,8 +12,13 @@ with quiet_imports():
     import mmdet.evaluation  # noqa: F401  (the Runner imports it later, and noisily)
 
     from deeplesion import visualization  # noqa: F401
-    from deeplesion.datasets import deeplesion  # noqa: F401
-    from deeplesion.engine import optim_wrapper  # noqa: F401
+    from deeplesion.datasets import deeplesion, samplers  # noqa: F401
+    from deeplesion.engine import (  # noqa: F401
+        checkpoint_hook,
+        loops,
+        optim_wrapper,
+        training_log,
+    )
     from deeplesion.evaluation import froc_metric  # noqa: F401
     from deeplesion.models import (  # noqa: F401
         backbones,
