@@ -12,7 +12,7 @@ with quiet_imports():
     import mmdet.evaluation  # noqa: F401  (the Runner imports it later, and noisily)
 
     from deeplesion import visualization  # noqa: F401
-    from deeplesion.datasets import deeplesion  # noqa: F401
+    from deeplesion.datasets import deeplesion, samplers  # noqa: F401
     from deeplesion.engine import guard, optim_wrapper  # noqa: F401
     from deeplesion.evaluation import froc_metric  # noqa: F401
     from deeplesion.models import (  # noqa: F401
