@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from deeplesion.datasets.samplers.base import CTSampler
 from deeplesion.datasets.samplers.sample_table import (
     THICKNESS_EDGES,
+    UNKNOWN,
     Floats,
     Ints,
     SampleTable,
@@ -75,16 +76,18 @@ def balanced_counts(samples: Ints, classes: Ints, size: int, power: float) -> Fl
 
 
 def rounded_at_random(
-    expected: Floats, total: int, generator: np.random.Generator
+    expected: Floats, total: int, strata: Ints, generator: np.random.Generator
 ) -> NDArray[np.int64]:
     """Whole numbers with given means and a given sum, each of them rounded up or down.
 
-    Systematic sampling: the fractions lie end to end in random order, and every point at a whole
-    number plus one random offset falls into one that is rounded up.
+    Systematic sampling: the fractions lie end to end in random order, stratum after stratum, and
+    every point at a whole number plus one random offset falls into one that is rounded up. So the
+    sum over a stratum is less than one from its mean, too.
 
     Args:
         expected: ``(n,)``, not negative, whose sum is ``total`` but for rounding.
         total: What the result adds up to.
+        strata: ``(n,)`` numbers.
         generator: Of random numbers.
 
     Returns:
@@ -95,6 +98,7 @@ def rounded_at_random(
     if left <= 0:
         return counts
     order = generator.permutation(len(expected))
+    order = order[np.argsort(strata[order], kind="stable")]
     ends = np.cumsum(np.maximum(expected - counts, 0)[order])
     ends *= left / ends[-1]
     ends[-1] = left
@@ -144,16 +148,18 @@ class WeightedSampler(CTSampler):
     def order(self, epoch: int) -> Sequence[int]:
         """The indices of a pass, see :meth:`CTSampler.order`."""
         generator = np.random.default_rng((self.seed, epoch))
-        expected, total = self._plan
-        counts = rounded_at_random(expected, total, generator)
+        counts = rounded_at_random(*self._plan, generator)
         return generator.permutation(np.repeat(np.arange(len(counts)), counts)).tolist()
 
     @cached_property
-    def _plan(self) -> tuple[Floats, int]:
-        """Means that add up to a whole number, and that number."""
+    def _plan(self) -> tuple[Floats, int, Ints]:
+        """Means that add up to a whole number, that number, and the first class of each sample."""
         expected = self.expected()
         total = ceil(expected.sum() - ROUNDING * len(expected))
-        return expected * (total / expected.sum()), total
+        samples, classes = self.classes
+        strata = np.full(len(expected), UNKNOWN, np.int64)
+        strata[samples[::-1]] = classes[::-1]
+        return expected * (total / expected.sum()), total, strata
 
 
 @DATA_SAMPLERS.register_module()
