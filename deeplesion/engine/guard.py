@@ -216,9 +216,9 @@ class NonFiniteGuardHook(Hook):
         if counts.in_a_row < self.max_in_a_row and counts.in_all < self.max_in_all:
             return
         raise NonFiniteError(
-            f"training stopped at iteration {record['iter']}: the loss or gradient of "
-            f"{counts.in_a_row} steps in a row, {counts.in_all} in all, was not finite, last "
-            f"{summarize(record)}; see {Path(runner.work_dir) / RECORD_FILE} for all of them. If "
+            f"training stopped at iteration {record['iter']}: {counts.in_all} steps had a loss or "
+            f"gradient that is not finite, the last {counts.in_a_row} in a row; the latest: "
+            f"{summarize(record)}. All are in {Path(runner.work_dir) / RECORD_FILE}. If "
             "the same samples come again, look at these slices and their annotations; if not, "
             "lower the learning rate, warm up longer, clip gradients lower or train without "
             "--amp. Then go on from the last checkpoint by --resume, whose weights are sound"

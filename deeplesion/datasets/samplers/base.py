@@ -19,7 +19,7 @@ from mmdet.registry import DATA_SAMPLERS
 from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Sampler
 
-WORD = 32  # bits of a word of a seed
+NUMPY_WORDS = 4  # of 32 bits, that numpy.random is seeded by
 
 
 class Draw(int):
@@ -78,7 +78,8 @@ def seed_cpu(seed: int) -> None:
         seed: Not negative, below 2^64.
     """
     random.seed(seed)
-    np.random.seed([seed & (1 << WORD) - 1, seed >> WORD])
+    # Not by the same words, from which numpy's twister would draw the numbers of Python's.
+    np.random.seed(np.random.SeedSequence(seed).generate_state(NUMPY_WORDS))
     # torch.manual_seed would wake the GPU up in every worker.
     torch.default_generator.manual_seed(seed)
 
