@@ -84,7 +84,7 @@ def test_counts_survive_a_resumption(tmp_path: Path) -> None:
         load_from=str(tmp_path / "epoch_1.pth"),
         resume=True,
     )
-    with pytest.raises(NonFiniteError, match="3 steps .* the last 1 in a row"):
+    with pytest.raises(NonFiniteError, match=r"3 steps .* the last 1 in a row"):
         again.train()
     assert [record["skipped_in_all"] for record in records_of(tmp_path)] == [1, 2, 3]
 
