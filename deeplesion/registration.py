@@ -22,6 +22,7 @@ with quiet_imports():
     )
     from deeplesion.evaluation import froc_metric  # noqa: F401
     from deeplesion.models import (  # noqa: F401
+        assigners,
         backbones,
         data_preprocessor,
         losses,

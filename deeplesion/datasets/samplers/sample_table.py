@@ -31,6 +31,10 @@ CLASSES_OF_A_KEY = 1000
 UNKNOWN = -1
 
 
+class SamplingError(DataError):
+    """A setting of a sampler that cannot be, or that the data have nothing for."""
+
+
 @dataclass(frozen=True)
 class SampleTable:
     """The samples of a data set and their lesions.
@@ -62,10 +66,10 @@ def read_table(dataset: Any) -> SampleTable:
             ``get_data_info(index)``.
 
     Raises:
-        DataError: It has not, or its samples are not described so.
+        SamplingError: It has not, or its samples are not described so.
     """
     if not hasattr(dataset, "get_data_info"):
-        raise DataError(
+        raise SamplingError(
             f"sampling by thickness or lesion needs a data set with get_data_info(index), such as "
             f"DeepLesionDataset, got {type(dataset).__name__}"
         )
@@ -75,7 +79,7 @@ def read_table(dataset: Any) -> SampleTable:
         info = dataset.get_data_info(index)
         if "slice_interval" not in info or "instances" not in info:
             missing = [key for key in ("slice_interval", "instances") if key not in info]
-            raise DataError(
+            raise SamplingError(
                 f"sampling by thickness or lesion needs {' and '.join(missing)} in the data info "
                 f"of sample {index} of {type(dataset).__name__}, which has {sorted(info)}"
             )
@@ -111,12 +115,12 @@ def check_edges(edges: Sequence[float]) -> tuple[float, ...]:
     """Edges of thickness groups as numbers.
 
     Raises:
-        ValueError: They are none, not positive or do not rise.
+        SamplingError: They are none, not positive or do not rise.
     """
     cuts = np.asarray(edges, np.float64)
     good = cuts.ndim == 1 and cuts.size > 0 and np.isfinite(cuts).all() and cuts[0] > 0
     if not good or (np.diff(cuts) <= 0).any():
-        raise ValueError(f"edges must be slice intervals in mm > 0 that rise, got {edges}")
+        raise SamplingError(f"edges must be slice intervals in mm > 0 that rise, got {edges}")
     return tuple(cuts.tolist())
 
 
@@ -157,12 +161,11 @@ def lesion_classes(
         An entry for each lesion, or by ``slice_interval`` alone for each sample.
 
     Raises:
-        ValueError: If a key is none of them.
-        DataError: If nothing is known of any sample.
+        SamplingError: If a key is none of them, or nothing is known of any sample.
     """
     unknown_keys = [key for key in by if key not in KEYS]
     if unknown_keys or not by:
-        raise ValueError(f"by must name some of {', '.join(KEYS)}, got {list(by)}")
+        raise SamplingError(f"by must name some of {', '.join(KEYS)}, got {list(by)}")
     intervals = thickness_groups(table.slice_interval, edges)
     alone = list(by) == ["slice_interval"]
     samples = np.arange(len(table), dtype=np.int64) if alone else table.sample
@@ -178,7 +181,7 @@ def lesion_classes(
         classes[found] = values[key][found] + number * CLASSES_OF_A_KEY
     known = classes != UNKNOWN
     if not known.any():
-        raise DataError(
+        raise SamplingError(
             f"no sample has any {' or '.join(by)} to sample by ("
             f"{'; '.join(f'{key}: {KEYS[key]}' for key in by)}): "
             f"name another key, of {', '.join(KEYS)}"

@@ -15,6 +15,7 @@ from deeplesion.datasets.samplers.base import CTSampler, Draw, seed_of
 from deeplesion.datasets.samplers.sample_table import (
     THICKNESS_EDGES,
     Ints,
+    SamplingError,
     check_edges,
     read_table,
     thickness_groups,
@@ -46,9 +47,8 @@ class ThicknessBatchSampler(BatchSampler):
             :func:`deeplesion.datasets.samplers.sample_table.thickness_groups`.
 
     Raises:
-        TypeError: If the sampler is none that has an order.
-        ValueError: If batch size or edges are not positive, or edges do not rise.
-        DataError: If the data set does not tell slice intervals.
+        SamplingError: If the sampler has no order, batch size or edges are not positive, edges do
+            not rise, or the data set does not tell slice intervals.
     """
 
     def __init__(
@@ -58,10 +58,12 @@ class ThicknessBatchSampler(BatchSampler):
         edges: Sequence[float] = THICKNESS_EDGES,
     ) -> None:
         if not isinstance(sampler, CTSampler):
-            raise TypeError(
+            raise SamplingError(
                 "ThicknessBatchSampler needs sampler=dict(type='CTSampler') or one made of it, got "
                 f"{type(sampler).__name__}"
             )
+        if batch_size < 1:
+            raise SamplingError(f"batch_size must be >= 1, got {batch_size}")
         super().__init__(sampler, batch_size, drop_last=False)
         self.sampler: CTSampler = sampler
         self.edges = check_edges(edges)

@@ -19,6 +19,7 @@ from deeplesion.datasets.samplers.sample_table import (
     Floats,
     Ints,
     SampleTable,
+    SamplingError,
     check_edges,
     lesion_classes,
     read_table,
@@ -117,12 +118,11 @@ class WeightedSampler(CTSampler):
         dataset: See :func:`deeplesion.datasets.samplers.sample_table.read_table`.
         by: Keys of :data:`deeplesion.datasets.samplers.sample_table.KEYS`, or one.
         edges: In mm, of groups by ``slice_interval``.
-        seed: See :class:`CTSampler`.
-        infinite: See :class:`CTSampler`.
+        **kwargs: See :class:`CTSampler`; ``shuffle`` must be true.
 
     Raises:
-        ValueError: If a key or an edge is none.
-        DataError: If nothing is known of the samples by these keys.
+        SamplingError: If a setting is out of range, or nothing is known of the samples by these
+            keys.
     """
 
     #: For batch samplers: a group may have more draws in one pass than in another.
@@ -133,10 +133,11 @@ class WeightedSampler(CTSampler):
         dataset: Any,
         by: str | Sequence[str],
         edges: Sequence[float] = THICKNESS_EDGES,
-        seed: int | None = None,
-        infinite: bool = False,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(dataset, shuffle=True, seed=seed, infinite=infinite)
+        super().__init__(dataset, **kwargs)
+        if not self.shuffle:
+            raise SamplingError(f"{type(self).__name__} draws at random: shuffle must be true")
         keys = [by] if isinstance(by, str) else list(by)
         self.table: SampleTable = read_table(dataset)
         self.classes = lesion_classes(self.table, keys, check_edges(edges))
@@ -174,12 +175,10 @@ class RepeatFactorSampler(WeightedSampler):
         by: See :class:`WeightedSampler`.
         threshold: The fraction of samples below which a class is rare.
         edges: See :class:`WeightedSampler`.
-        seed: See :class:`CTSampler`.
-        infinite: See :class:`CTSampler`.
+        **kwargs: See :class:`WeightedSampler`.
 
     Raises:
-        ValueError: If the threshold is not in (0, 1], or see :class:`WeightedSampler`.
-        DataError: See :class:`WeightedSampler`.
+        SamplingError: If the threshold is not in (0, 1], or see :class:`WeightedSampler`.
     """
 
     def __init__(
@@ -188,12 +187,11 @@ class RepeatFactorSampler(WeightedSampler):
         by: str | Sequence[str] = "slice_interval",
         threshold: float = 0.1,
         edges: Sequence[float] = THICKNESS_EDGES,
-        seed: int | None = None,
-        infinite: bool = False,
+        **kwargs: Any,
     ) -> None:
         if not 0 < threshold <= 1:
-            raise ValueError(f"threshold must be a fraction in (0, 1], got {threshold}")
-        super().__init__(dataset, by, edges, seed, infinite)
+            raise SamplingError(f"threshold must be a fraction in (0, 1], got {threshold}")
+        super().__init__(dataset, by, edges, **kwargs)
         self.threshold = threshold
 
     def expected(self) -> Floats:
@@ -212,12 +210,10 @@ class ClassBalancedSampler(WeightedSampler):
         by: Keys, the preferred one first, for DeepLesion's training split has no coarse types.
         power: 1 balances entirely, 0 not at all, 0.5 by the square root.
         edges: See :class:`WeightedSampler`.
-        seed: See :class:`CTSampler`.
-        infinite: See :class:`CTSampler`.
+        **kwargs: See :class:`WeightedSampler`.
 
     Raises:
-        ValueError: If the power is not in [0, 1], or see :class:`WeightedSampler`.
-        DataError: See :class:`WeightedSampler`.
+        SamplingError: If the power is not in [0, 1], or see :class:`WeightedSampler`.
     """
 
     def __init__(
@@ -226,12 +222,11 @@ class ClassBalancedSampler(WeightedSampler):
         by: str | Sequence[str] = ("coarse_type", "height"),
         power: float = 1.0,
         edges: Sequence[float] = THICKNESS_EDGES,
-        seed: int | None = None,
-        infinite: bool = False,
+        **kwargs: Any,
     ) -> None:
         if not 0 <= power <= 1:
-            raise ValueError(f"power must be in [0, 1], got {power}")
-        super().__init__(dataset, by, edges, seed, infinite)
+            raise SamplingError(f"power must be in [0, 1], got {power}")
+        super().__init__(dataset, by, edges, **kwargs)
         self.power = power
 
     def expected(self) -> Floats:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
+import deeplesion  # noqa: F401  # isort: skip  (registers everything)
 import pytest
 import torch
-from mmengine.optim import OptimWrapper
+from mmdet.registry import MODELS
+from mmengine.optim import OptimWrapper, build_optim_wrapper
 from torch import Tensor, nn
 
 from deeplesion.engine.guarded_step import KeptBuffers, poison_unless_finite
@@ -15,8 +18,14 @@ from deeplesion.engine.optim_wrapper import (
     GuardedAmpOptimWrapper,
     GuardedOptimWrapper,
 )
+from tests.configs.shrinking import load, shrunk, training_batch
 
 WRAPPERS = [GuardedOptimWrapper, BFloat16OptimWrapper]
+# Those with most to go wrong between input and loss: proposals, and matching.
+DETECTORS = [
+    "tsm/mask-rcnn_tsm-r50-fpn_7x2mm_20e_deeplesion.py",
+    "alignshift/dino_alignshift-r50_7x2mm_20e_deeplesion.py",
+]
 
 
 def network() -> nn.Module:
@@ -175,6 +184,19 @@ def test_scaled_steps_are_those_without_a_scale(
     plain = network()
     train(wrapped(GuardedOptimWrapper, plain), plain, batch(0))
     torch.testing.assert_close(model.state_dict(), plain.state_dict())
+
+
+@pytest.mark.parametrize("leaf", DETECTORS)
+def test_detectors_with_a_bad_voxel_are_left_as_they_were(leaf: str, synthetic_root: Path) -> None:
+    cfg = shrunk(load(leaf))
+    model = MODELS.build(cfg.model).train()
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    data = training_batch(cfg, synthetic_root)
+    data["inputs"][0][0, 3, 3] = math.nan
+    before = state_of(wrapper, model)
+    model.train_step(data, wrapper)
+    assert wrapper.skipped is not None
+    assert is_same(state_of(wrapper, model), before)
 
 
 def test_buffers_that_a_module_replaces_are_put_back() -> None:

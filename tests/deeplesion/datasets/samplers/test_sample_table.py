@@ -14,8 +14,8 @@ from mmengine.dataset import ConcatDataset
 
 import deeplesion  # noqa: F401
 from deeplesion.datasets.deeplesion import DeepLesionDataset
-from deeplesion.datasets.lesion_record import DataError
 from deeplesion.datasets.samplers.sample_table import (
+    SamplingError,
     check_edges,
     lesion_classes,
     read_table,
@@ -61,7 +61,7 @@ def test_table_of_a_json_file_is_that_of_the_csv(root: Path) -> None:
 
 
 def test_other_data_sets_are_told_what_they_lack() -> None:
-    with pytest.raises(DataError, match=r"get_data_info\(index\), such as .* got range"):
+    with pytest.raises(SamplingError, match=r"get_data_info\(index\), such as .* got range"):
         read_table(range(3))
 
     class Photographs(Described):
@@ -69,7 +69,7 @@ def test_other_data_sets_are_told_what_they_lack() -> None:
             return {"img_path": "a.jpg"}
 
     lacking = r"needs slice_interval and instances .* sample 0 of Photographs, .*'img_path'"
-    with pytest.raises(DataError, match=lacking):
+    with pytest.raises(SamplingError, match=lacking):
         read_table(Photographs([1.0]))
 
 
@@ -83,7 +83,9 @@ def test_an_interval_on_an_edge_is_in_the_outer_group() -> None:
 
 @pytest.mark.parametrize("edges", [[], [5, 2], [2, 2], [0, 2], [math.nan], [[1, 2]]])
 def test_edges_must_rise(edges: list) -> None:
-    with pytest.raises(ValueError, match=r"edges must be slice intervals in mm > 0 that rise, got"):
+    with pytest.raises(
+        SamplingError, match=r"edges must be slice intervals in mm > 0 that rise, got"
+    ):
         check_edges(edges)
 
 
@@ -113,7 +115,7 @@ def test_thickness_is_a_class_of_samples_without_lesions_too() -> None:
 def test_nothing_known_is_an_error_that_says_where_to_look() -> None:
     table = read_table(Described([1.0], [[lesion()]]))
     wanted = r"no sample has any coarse_type .*DeepLesion has for val and test alone.*height"
-    with pytest.raises(DataError, match=wanted):
+    with pytest.raises(SamplingError, match=wanted):
         lesion_classes(table, ["coarse_type"])
     with pytest.raises(
         ValueError, match=r"by must name some of slice_interval, .* got \['organ'\]"

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 import deeplesion  # noqa: F401
 from deeplesion.datasets.samplers import CTSampler, RepeatFactorSampler, ThicknessBatchSampler
-from deeplesion.datasets.samplers.sample_table import thickness_groups
+from deeplesion.datasets.samplers.sample_table import SamplingError, thickness_groups
 from tests.deeplesion.datasets.samplers.described import INTERVALS_MM, Described, as_process
 
 SAMPLERS = {"plain": CTSampler, "repeating": RepeatFactorSampler}
@@ -148,9 +148,13 @@ def test_dataloader_takes_it() -> None:
 
 def test_what_it_cannot_do_is_an_error() -> None:
     plain = CTSampler(Described([1.0]), seed=0)
-    with pytest.raises(TypeError, match=r"sampler=dict\(type='CTSampler'\).* got DefaultSampler"):
+    with pytest.raises(
+        SamplingError, match=r"sampler=dict\(type='CTSampler'\).* got DefaultSampler"
+    ):
         ThicknessBatchSampler(DefaultSampler(Described([1.0]), seed=0), 2)
-    with pytest.raises(ValueError, match="edges must be"):
+    with pytest.raises(SamplingError, match="batch_size must be >= 1, got 0"):
+        ThicknessBatchSampler(plain, 0)
+    with pytest.raises(SamplingError, match="edges must be"):
         ThicknessBatchSampler(plain, 2, edges=[0])
     with pytest.raises(ValueError, match="num_batches must be >= 0, got -1"):
         ThicknessBatchSampler(plain, 2).skip(-1)

@@ -16,8 +16,8 @@ pytest.importorskip("mmdet")
 from mmdet.registry import DATA_SAMPLERS
 
 import deeplesion  # noqa: F401
-from deeplesion.datasets.lesion_record import DataError
 from deeplesion.datasets.samplers import ClassBalancedSampler, RepeatFactorSampler
+from deeplesion.datasets.samplers.sample_table import SamplingError
 from deeplesion.datasets.samplers.weighted import (
     balanced_counts,
     repeat_factors,
@@ -146,7 +146,7 @@ def test_training_split_is_balanced_by_height_where_types_are_unknown() -> None:
     data = Described([1.0] * 10, [[lesion(height=height)] for height in heights])
     order = ClassBalancedSampler(data, seed=0).order(0)
     assert sum(index >= 8 for index in order) == 5
-    with pytest.raises(DataError, match="no sample has any coarse_type"):
+    with pytest.raises(SamplingError, match="no sample has any coarse_type"):
         ClassBalancedSampler(data, by="coarse_type")
 
 
@@ -172,9 +172,10 @@ def test_skipping_drops_what_was_drawn(
         (dict(type="ClassBalancedSampler", power=2), r"power must be in \[0, 1\], got 2"),
         (dict(type="RepeatFactorSampler", by="organ"), "by must name some of"),
         (dict(type="RepeatFactorSampler", edges=(5, 2)), "edges must be"),
+        (dict(type="RepeatFactorSampler", shuffle=False), "shuffle must be true"),
     ],
 )
 def test_settings_are_checked(settings: dict, message: str) -> None:
     data = of_types(1, 2)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(SamplingError, match=message):
         DATA_SAMPLERS.build(settings, default_args=dict(dataset=data, seed=0))
