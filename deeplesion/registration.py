@@ -15,12 +15,14 @@ with quiet_imports():
     from deeplesion.datasets import deeplesion, samplers  # noqa: F401
     from deeplesion.engine import (  # noqa: F401
         checkpoint_hook,
+        guard,
         loops,
         optim_wrapper,
         training_log,
     )
     from deeplesion.evaluation import froc_metric  # noqa: F401
     from deeplesion.models import (  # noqa: F401
+        assigners,
         backbones,
         data_preprocessor,
         losses,

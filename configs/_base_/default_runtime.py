@@ -14,6 +14,8 @@ default_hooks = dict(
         rule="greater",
     ),
     sampler_seed=dict(type="DistSamplerSeedHook"),
+    # Steps that are not finite are skipped; so many of them stop the training.
+    guard=dict(type="NonFiniteGuardHook", max_in_a_row=10, max_in_all=100),
     scalars=dict(type="ScalarsHook"),
 )
 # Batch norms are normalized per process; their running statistics are averaged over processes.

@@ -21,7 +21,8 @@ A *data info* is a dict of plain values about one key slice:
 
 A lesion is a dict of ``bbox`` ``[x1, y1, x2, y2]`` (px, 0-based), ``bbox_label`` 0,
 ``ignore_flag`` 0, ``recist`` (four points, long axis first), ``diameters_mm`` (long, short),
-``coarse_type``, ``row``, and, where there are masks, ``mask``, COCO's RLE.
+``coarse_type``, ``location`` (x, y, z normalized to the body; NaN where unknown), ``row``, and,
+where there are masks, ``mask``, COCO's RLE.
 
 Files of key slices are read by :mod:`deeplesion.datasets.info_files`.
 
@@ -67,6 +68,7 @@ def info_of(key_slice: KeySlice) -> dict[str, Any]:
                 "recist": lesion.recist,
                 "diameters_mm": lesion.diameters_mm,
                 "coarse_type": lesion.coarse_type,
+                "location": lesion.location,
                 "row": lesion.row,
             }
             for lesion in key_slice.lesions

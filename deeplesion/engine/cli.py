@@ -10,10 +10,18 @@ from pathlib import Path
 from deeplesion.datasets.lesion_record import DataError
 from deeplesion.engine.checkpoint import CheckpointError
 from deeplesion.engine.config import UsageError
+from deeplesion.engine.guard import NonFiniteError
 
 # Come without a file's name where what is open already cannot be written further.
 FULL = (errno.ENOSPC, errno.EDQUOT)
-USER_ERRORS = (UsageError, CheckpointError, DataError, FileNotFoundError, ConnectionError)
+USER_ERRORS = (
+    UsageError,
+    CheckpointError,
+    DataError,
+    NonFiniteError,
+    FileNotFoundError,
+    ConnectionError,
+)
 # How PyTorch wraps the traceback of a worker into the message of the error that it raises again.
 WORKER_PREFIX = "Caught "
 WORKER_TRACEBACK = "\nOriginal Traceback"

@@ -160,7 +160,7 @@ def use_amp(cfg: Config) -> None:
     if has_bfloat16():
         cfg.optim_wrapper.type = "BFloat16OptimWrapper"
     else:
-        cfg.optim_wrapper.type = "AmpOptimWrapper"
+        cfg.optim_wrapper.type = "GuardedAmpOptimWrapper"
         cfg.optim_wrapper.loss_scale = "dynamic"
 
 

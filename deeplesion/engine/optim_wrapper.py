@@ -1,4 +1,4 @@
-"""Mixed precision on any device."""
+"""Steps that are guarded against numbers gone wrong, and mixed precision on any device."""
 
 from __future__ import annotations
 
@@ -8,14 +8,25 @@ from typing import Any
 
 import torch
 from mmdet.registry import LOOPS, OPTIM_WRAPPERS
-from mmengine.optim import OptimWrapper
+from mmengine.optim import AmpOptimWrapper
 from mmengine.runner import TestLoop
 from torch import nn
 
+from deeplesion.engine.guarded_step import GuardedStep
+
 
 @OPTIM_WRAPPERS.register_module()
-class BFloat16OptimWrapper(OptimWrapper):
-    """Autocast to bfloat16, on the CPU as well as on a GPU.
+class GuardedOptimWrapper(GuardedStep):
+    """mmengine's ``OptimWrapper`` that skips steps which are not finite.
+
+    See :class:`deeplesion.engine.guarded_step.GuardedStep`; arguments are
+    :class:`mmengine.optim.OptimWrapper`'s.
+    """
+
+
+@OPTIM_WRAPPERS.register_module()
+class BFloat16OptimWrapper(GuardedOptimWrapper):
+    """Autocast to bfloat16, on the CPU as well as on a GPU; skips steps which are not finite.
 
     mmengine's ``AmpOptimWrapper`` refuses a CPU. bfloat16 has float32's range, so nothing is
     scaled. Arguments are :class:`mmengine.optim.OptimWrapper`'s.
@@ -31,6 +42,31 @@ class BFloat16OptimWrapper(OptimWrapper):
         device_type = next(model.parameters()).device.type
         with super().optim_context(model), torch.autocast(device_type, torch.bfloat16):
             yield
+
+
+@OPTIM_WRAPPERS.register_module()
+class GuardedAmpOptimWrapper(GuardedStep, AmpOptimWrapper):
+    """float16 with a scaled loss, as mmengine's; skips steps which are not finite.
+
+    The scale is halved after a skipped step, as PyTorch does: gradients that are not finite now
+    and then are how it finds its scale. Arguments are :class:`mmengine.optim.AmpOptimWrapper`'s.
+    """
+
+    def _unscale(self) -> None:
+        self.loss_scaler.unscale_(self.optimizer)
+
+    def _loss_scale(self) -> tuple[float | None, bool]:
+        if not self.loss_scaler.is_enabled():
+            return None, False
+        return self.loss_scaler.get_scale(), self._scale_update_param is None
+
+    def _apply(self, **kwargs: Any) -> None:
+        self.loss_scaler.step(self.optimizer, **kwargs)
+        self.loss_scaler.update(self._scale_update_param)
+
+    def _drop(self) -> None:
+        super()._drop()
+        self.loss_scaler.update(self._scale_update_param)
 
 
 @LOOPS.register_module()

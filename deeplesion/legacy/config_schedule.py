@@ -95,8 +95,8 @@ def _map_optimizer(ledger: Ledger) -> None:
     for field in ledger.below("optimizer_config.grad_clip") if clip is not None else ():
         ledger.map(field, f"{wrapper}.clip_grad{field.removeprefix('optimizer_config.grad_clip')}")
     if (scale := ledger.get("fp16.loss_scale")) is not None:
-        ledger.settings[f"{wrapper}.type"] = "AmpOptimWrapper"
-        ledger.map("fp16.loss_scale", f"{wrapper}.loss_scale", scale, "AmpOptimWrapper")
+        ledger.settings[f"{wrapper}.type"] = "GuardedAmpOptimWrapper"
+        ledger.map("fp16.loss_scale", f"{wrapper}.loss_scale", scale, "GuardedAmpOptimWrapper")
 
 
 def _map_learning_rate(ledger: Ledger) -> None:

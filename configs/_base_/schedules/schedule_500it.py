@@ -7,7 +7,7 @@ val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 
 optim_wrapper = dict(
-    type="OptimWrapper",
+    type="GuardedOptimWrapper",
     optimizer=dict(type="AdamW", lr=1e-3, weight_decay=1e-2),
     clip_grad=dict(max_norm=35, norm_type=2),
 )

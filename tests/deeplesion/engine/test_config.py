@@ -102,7 +102,7 @@ def test_numbers_of_slices_of_wrapped_backbone_and_neck_count(repo_root: Path, p
     [
         (False, False, "BFloat16OptimWrapper", "bfloat16"),
         (True, True, "BFloat16OptimWrapper", "bfloat16"),
-        (True, False, "AmpOptimWrapper", "float16"),
+        (True, False, "GuardedAmpOptimWrapper", "float16"),
     ],
 )
 def test_mixed_precision_is_bfloat16_unless_only_emulated(

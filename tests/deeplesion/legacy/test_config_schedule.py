@@ -95,7 +95,7 @@ def test_optimizers_with_options() -> None:
 
 def test_half_precision() -> None:
     settings = mapped(fp16={"loss_scale": 96.0}).settings
-    assert settings["optim_wrapper.type"] == "AmpOptimWrapper"
+    assert settings["optim_wrapper.type"] == "GuardedAmpOptimWrapper"
     assert settings["optim_wrapper.loss_scale"] == 96.0
 
 
