@@ -40,7 +40,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def train(args: argparse.Namespace) -> None:
     """Train as the arguments say."""
-    from deeplesion.engine import config, distributed
+    from deeplesion.engine import config, distributed, tracking
     from deeplesion.engine.runner import CTRunner
     from deeplesion.inference.memory import keep_freed_memory
 
@@ -55,6 +55,7 @@ def train(args: argparse.Namespace) -> None:
         config.use_amp(cfg)
     if args.auto_scale_lr:
         config.use_auto_scale_lr(cfg)
+    tracking.set_trackers(cfg)
     if args.resume is not None:
         cfg.resume = True
         cfg.load_from = None if args.resume == "auto" else args.resume

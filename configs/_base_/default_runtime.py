@@ -3,7 +3,7 @@ default_scope = "mmdet"
 
 default_hooks = dict(
     timer=dict(type="IterTimerHook"),
-    logger=dict(type="LoggerHook", interval=50),
+    logger=dict(type="CTLoggerHook", interval=50),
     param_scheduler=dict(type="ParamSchedulerHook"),
     checkpoint=dict(
         type="CheckpointHook", interval=1, max_keep_ckpts=3, save_best="froc/mean", rule="greater"
@@ -11,7 +11,7 @@ default_hooks = dict(
     sampler_seed=dict(type="DistSamplerSeedHook"),
 )
 # Batch norms are normalized per process; their running statistics are averaged over processes.
-custom_hooks = [dict(type="SyncBuffersHook")]
+custom_hooks = [dict(type="SyncBuffersHook"), dict(type="ValidationOverlayHook")]
 
 env_cfg = dict(
     cudnn_benchmark=True,
@@ -20,9 +20,10 @@ env_cfg = dict(
 )
 randomness = dict(seed=0)
 
-vis_backends = [dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")]
+trackers = []  # ["wandb", "mlflow"]: where curves and pictures go beside TensorBoard
+vis_backends = [dict(type="LocalLogBackend"), dict(type="TensorboardVisBackend")]
 visualizer = dict(type="Visualizer", vis_backends=vis_backends, name="visualizer")
-log_processor = dict(type="LogProcessor", window_size=50, by_epoch=True)
+log_processor = dict(type="LogProcessor", window_size=50, by_epoch=True, log_with_hierarchy=True)
 log_level = "INFO"
 load_from = None
 resume = False
