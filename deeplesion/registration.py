@@ -13,7 +13,13 @@ with quiet_imports():
 
     from deeplesion import visualization  # noqa: F401
     from deeplesion.datasets import deeplesion  # noqa: F401
-    from deeplesion.engine import optim_wrapper, overlays, progress, tracking  # noqa: F401
+    from deeplesion.engine import (  # noqa: F401
+        optim_wrapper,
+        overlays,
+        progress,
+        summary,
+        tracking,
+    )
     from deeplesion.evaluation import froc_metric  # noqa: F401
     from deeplesion.models import (  # noqa: F401
         backbones,

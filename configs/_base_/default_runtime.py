@@ -11,7 +11,11 @@ default_hooks = dict(
     sampler_seed=dict(type="DistSamplerSeedHook"),
 )
 # Batch norms are normalized per process; their running statistics are averaged over processes.
-custom_hooks = [dict(type="SyncBuffersHook"), dict(type="ValidationOverlayHook")]
+custom_hooks = [
+    dict(type="SyncBuffersHook"),
+    dict(type="ValidationOverlayHook"),
+    dict(type="SummaryHook"),
+]
 
 env_cfg = dict(
     cudnn_benchmark=True,

@@ -49,7 +49,7 @@ class Progress:
         return self.data_seconds / self.step_seconds if self.step_seconds > 0 else 0.0
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, float]) -> Progress:
+    def from_dict(cls, values: Mapping[str, Any]) -> Progress:
         """Read what ``dataclasses.asdict`` gave; what is unknown or missing does not matter."""
         known = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in known})
