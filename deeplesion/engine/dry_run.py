@@ -6,8 +6,10 @@ import math
 import os
 import shutil
 import sys
+import time
 import traceback
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -46,6 +48,23 @@ from deeplesion.models.pretrained import resolve_checkpoint
 SAMPLED_IMAGES, SAMPLING_SECONDS = 64, 15.0
 SHARED_MEMORY = Path("/dev/shm")
 GIB, MIB = 1 << 30, 1 << 20
+COLUMN = 12
+GRACE_SECONDS = 5.0
+
+
+@dataclass
+class DataReport:
+    """What was found out about the data.
+
+    Attributes:
+        sets: Training and, where there is one, validation set.
+        sampled: What the training pipeline made of some images.
+        findings: What looks wrong in them, and what does not.
+    """
+
+    sets: list[DataFacts] = field(default_factory=list)
+    sampled: PipelineFacts = field(default_factory=PipelineFacts)
+    findings: list[Finding] = field(default_factory=list)
 
 
 def dry_run(cfg: Config) -> None:
@@ -62,31 +81,26 @@ def dry_run(cfg: Config) -> None:
     init_default_scope(cfg.get("default_scope", "mmdet"))
     train_set = DATASETS.build(cfg.train_dataloader.dataset)
     val_set = DATASETS.build(cfg.val_dataloader.dataset) if cfg.get("val_dataloader") else None
-    findings: list[Finding] = []
-    report: list[str] = []
-    sampled = PipelineFacts()
-    # The others begin the trial meanwhile, and wait there.
+    data = DataReport()
+    # The other processes begin the trial meanwhile, and wait there.
     if is_main_process():
-        sets = [data_facts("train", train_set)]
-        sets += [data_facts("val", val_set)] if val_set is not None else []
-        sampled = try_pipeline(train_set, SAMPLED_IMAGES, SAMPLING_SECONDS)
-        findings += check_sets(sets[0], sets[1] if len(sets) > 1 else None)
-        findings += check_pipeline(sampled)
-        report += _set_lines(sets)
+        data = look_at_data(train_set, val_set)
     trial, failure = _tried(cfg, len(val_set) if val_set is not None else 0)
-    if not is_main_process():
-        return
-    findings += check_config(cfg, sampled)
-    if trial is None:
-        findings.append(failure)
-    else:
-        plan = plan_of(cfg, trial.batches_per_epoch)
-        findings += check_trial(cfg, trial, plan)
-        batch_size = (cfg.get("val_dataloader") or {}).get("batch_size", 1)
-        images = len(val_set) if val_set is not None else 0
-        batches = validation_batches(images, batch_size, get_world_size())
-        report += _trial_lines(cfg, trial, plan, estimated(cfg, trial, plan, sampled, batches))
-    _conclude(cfg, report, findings)
+    if is_main_process():
+        _conclude(cfg, *_assess(cfg, data, trial, failure))
+    elif trial is None:
+        # Else the launcher would end the main process before it has said what it found.
+        time.sleep(GRACE_SECONDS)
+        raise UsageError(failure.what)
+
+
+def look_at_data(train_set: Any, val_set: Any = None) -> DataReport:
+    """Look over the annotations of data sets of mmdetection, and what the training pipeline does."""
+    sets = [data_facts("train", train_set)]
+    sets += [data_facts("val", val_set)] if val_set is not None else []
+    sampled = try_pipeline(train_set, SAMPLED_IMAGES, SAMPLING_SECONDS)
+    findings = check_sets(sets[0], sets[1] if len(sets) > 1 else None)
+    return DataReport(sets, sampled, [*findings, *check_pipeline(sampled)])
 
 
 def check_config(cfg: Config, sampled: PipelineFacts) -> list[Finding]:
@@ -117,7 +131,6 @@ def check_trial(cfg: Config, trial: Trial, plan: Plan) -> list[Finding]:
         sanity.check_checkpoints(plan.checkpoints, plan.saving_last, plan.saving_unit),
         check_losses(trial.losses),
         check_resume(trial.begun_at),
-        *_check_room(cfg, trial, plan),
     ]
     if trial.metrics is not None:
         found.append(sanity.check_save_best(hook.get("save_best"), trial.metrics))
@@ -209,13 +222,10 @@ def _tried(cfg: Config, validation_images: int) -> tuple[Trial | None, Finding]:
         return None, Finding(ERROR, what, "see the traceback")
 
 
-def _check_room(cfg: Config, trial: Trial, plan: Plan) -> list[Finding]:
+def _check_room(cfg: Config, trial: Trial, need: int) -> list[Finding]:
     folder = Path(cfg.work_dir).absolute()
     above = next(path for path in (folder, *folder.parents) if path.exists())
-    need, free = (
-        disk_need(cfg, plan, trial.checkpoint_bytes, trial.weight_bytes),
-        shutil.disk_usage(above).free,
-    )
+    free = shutil.disk_usage(above).free
     remedy = "set default_hooks.checkpoint.max_keep_ckpts, or --work-dir on a larger disk"
     found = [sanity.check_room("checkpoints need", need, free, remedy)]
     ram = round(trial.ram_mib * MIB) * local_processes()
@@ -230,28 +240,45 @@ def _check_room(cfg: Config, trial: Trial, plan: Plan) -> list[Finding]:
     return found
 
 
-def _set_lines(sets: Sequence[DataFacts]) -> list[str]:
-    return [f"{facts.name:<12}{facts}" for facts in sets]
+def _assess(
+    cfg: Config, data: DataReport, trial: Trial | None, failure: Finding
+) -> tuple[list[str], list[Finding]]:
+    """Lines of the report, and all that was found."""
+    lines = [f"{facts.name:<{COLUMN}}{facts}" for facts in data.sets]
+    findings = [*data.findings, *check_config(cfg, data.sampled)]
+    if trial is None:
+        return lines, [*findings, failure]
+    plan = plan_of(cfg, trial.batches_per_epoch)
+    need = disk_need(cfg, plan, trial.checkpoint_bytes, trial.weight_bytes)
+    findings += [*check_trial(cfg, trial, plan), *_check_room(cfg, trial, need)]
+    batch_size = (cfg.get("val_dataloader") or {}).get("batch_size", 1)
+    images = len(data.sets[1].files) if len(data.sets) > 1 else 0
+    batches = validation_batches(images, batch_size, get_world_size())
+    total = estimated(cfg, trial, plan, data.sampled, batches)
+    return [*lines, *_trial_lines(scale_of(cfg), trial, plan, total, need)], findings
 
 
-def _trial_lines(cfg: Config, trial: Trial, plan: Plan, time: Estimate) -> list[str]:
-    scale, checkpoints = scale_of(cfg), len(plan.checkpoints)
-    share = 100 * time.waiting / time.step if time.step else 0.0
+def _trial_lines(
+    scale: sanity.Scale, trial: Trial, plan: Plan, total: Estimate, need: int
+) -> list[str]:
+    share = 100 * total.waiting / total.step if total.step else 0.0
+    speed = scale.batch_size * scale.processes / max(total.step, 1e-9)
     epochs = f"{plan.last} epochs, " if plan.unit == "epochs" else ""
     gpu = f"GPU {trial.gpu_mib / 1024:.2f} GiB, " if trial.gpu_mib else ""
     rows = {
-        "steps": f"{FIRST_STEPS} and, resumed, {MORE_STEPS}, of {scale.images} images "
-        f"({scale.batch_size} x {scale.processes} processes x {scale.accumulation} accumulated)",
-        "step": f"{time.step:.3f} s, {share:.0f} % of it waiting for data: "
-        f"{scale.batch_size * scale.processes / max(time.step, 1e-9):.2f} images per second",
+        "steps": f"{FIRST_STEPS} and, resumed, {MORE_STEPS}, of {scale.images} images: batch of "
+        f"{scale.batch_size} x {scale.processes} processes x {scale.accumulation} accumulated",
+        "a step": f"{total.step:.3f} s, {share:.0f} % of it waiting for data: {speed:.2f} images "
+        "per second",
         "memory": f"{gpu}RAM {trial.ram_mib / 1024:.2f} GiB, per process at most",
         "checkpoint": f"{trial.checkpoint_bytes / MIB:.1f} MiB, saved in {trial.saving:.2f} s",
-        "whole run": f"{duration(time.total)}: {epochs}{plan.iterations} steps "
-        f"{duration(time.training)}, {len(plan.validations)} validations "
-        f"{duration(time.validation)}, {checkpoints} checkpoints {duration(time.saving)}",
-        "disk": f"{disk_need(cfg, plan, trial.checkpoint_bytes, trial.weight_bytes) / GIB:.2f} GiB for checkpoints at most",
+        "whole run": f"about {duration(total.total)}: {epochs}{plan.iterations} steps "
+        f"{duration(total.training)}, {len(plan.validations)} validations "
+        f"{duration(total.validation)}, {len(plan.checkpoints)} checkpoints "
+        f"{duration(total.saving)}",
+        "disk": f"{need / GIB:.2f} GiB for checkpoints at most",
     }
-    return [f"{name:<12}{text}" for name, text in rows.items()]
+    return [f"{name:<{COLUMN}}{text}" for name, text in rows.items()]
 
 
 def _conclude(cfg: Config, report: Sequence[str], findings: Sequence[Finding]) -> None:
