@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmdet.registry import DATASETS
@@ -95,7 +96,7 @@ def dry_run(cfg: Config) -> None:
 
 
 def look_at_data(train_set: Any, val_set: Any = None) -> DataReport:
-    """Look over the annotations of data sets of mmdetection, and what the training pipeline does."""
+    """Look over annotations of data sets of mmdetection, and what the training pipeline does."""
     sets = [data_facts("train", train_set)]
     sets += [data_facts("val", val_set)] if val_set is not None else []
     sampled = try_pipeline(train_set, SAMPLED_IMAGES, SAMPLING_SECONDS)
