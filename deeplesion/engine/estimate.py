@@ -166,7 +166,11 @@ def plan_of(cfg: Config, batches_per_epoch: int) -> Plan:
     saving_last = (epochs or 1) if by_epoch else iterations
     saved = turns_of(saving_last, hook.get("interval", -1), hook.get("save_begin", 0))
     interval = train.get("val_interval", 1 if epochs else 1000)
-    tested = turns_of(last, interval, train.get("val_begin", 1)) if cfg.get("val_cfg") else []
+    tested = (
+        turns_of(last, interval, train.get("val_begin", 1))
+        if cfg.get("val_cfg") is not None
+        else []
+    )
     unit = "epochs" if epochs else "iterations"
     return Plan(
         unit, last, iterations, tested, "epochs" if by_epoch else "iterations", saved, saving_last

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -132,12 +134,24 @@ class CTMLflowBackend(MLflowVisBackend):
     """MLflow, under names that it takes.
 
     mmengine's own loses a whole line of figures where one has a name that MLflow refuses, as
-    ``froc/sens@0.5`` is, and fails at settings that are too long.
+    ``froc/sens@0.5`` is, fails at settings that are too long, and keeps runs in files, which MLflow
+    has given up.
 
     Args:
-        save_dir: Folder of the runs, unless ``tracking_uri`` names a server.
+        save_dir: Folder of ``mlflow.db``, unless ``tracking_uri`` or the variable
+            ``MLFLOW_TRACKING_URI`` names a server.
         **kwargs: Those of :class:`mmengine.visualization.MLflowVisBackend`.
     """
+
+    def __init__(self, save_dir: str, **kwargs: Any) -> None:
+        server = kwargs.get("tracking_uri") or os.environ.get("MLFLOW_TRACKING_URI")
+        kwargs.setdefault("exp_name", "deeplesion")
+        if server is None:
+            folder = Path(save_dir).absolute()
+            server = f"sqlite:///{folder / 'mlflow.db'}"
+            kwargs.setdefault("artifact_location", (folder / "mlflow").as_uri())
+        kwargs["tracking_uri"] = server
+        super().__init__(save_dir, **kwargs)
 
     def add_config(self, config: Config, **kwargs: Any) -> None:
         """Log the settings of a config, long ones cut, and the config as a file."""

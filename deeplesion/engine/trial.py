@@ -164,12 +164,11 @@ def trial_config(cfg: Config, folder: Path, validation_images: int, resume: bool
     """
     trial = copy.deepcopy(cfg)
     trial.work_dir = str(folder)
+    # mmengine keeps loggers and visualizers by name, and gives the old one to who comes later.
     trial.experiment_name = f"dry_run_{uuid.uuid4().hex}"
     trial.log_level = "ERROR"
-    trial.visualizer = {
-        **trial.get("visualizer", {}),
-        "vis_backends": [{"type": "LocalLogBackend"}],
-    }
+    own = {"name": trial.experiment_name, "vis_backends": [{"type": "LocalLogBackend"}]}
+    trial.visualizer = {**trial.get("visualizer", {}), **own}
     trial.resume = resume
     trial.load_from = None if resume or cfg.get("resume") else cfg.get("load_from")
     saving = {"by_epoch": False, "interval": FIRST_STEPS, "save_best": None, "save_begin": 0}
