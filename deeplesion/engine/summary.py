@@ -265,5 +265,7 @@ def summarized(runner: Any) -> Iterator[None]:
         # Where training had not begun there is nothing to sum up.
         if is_main_process() and runner.message_hub.runtime_info.get("max_iters"):
             reason = f"{type(error).__name__}: {error}".strip().rstrip(":").splitlines()[0]
+            if isinstance(error, SystemExit):
+                reason = f"asked to end, exit code {error.code}"
             runner.logger.info(f"Summary\n{write_summary(runner, STOPPED, reason)}")
         raise

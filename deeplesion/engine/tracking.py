@@ -179,6 +179,14 @@ class CTMLflowBackend(MLflowVisBackend):
         named = {metric_name(name): value for name, value in scalar_dict.items()}
         super().add_scalars(named, step, file_path, **kwargs)
 
+    def close(self) -> None:
+        """Keep log and summary of this session along, and end the run."""
+        if hasattr(self, "_mlflow"):
+            session = Path(self._save_dir).parent
+            for path in (*session.glob("*.log"), *session.parent.glob("summary.*")):
+                self._mlflow.log_artifact(str(path))
+            self._mlflow.end_run()
+
 
 def metric_name(name: str) -> str:
     """A name that MLflow takes: ``froc/sens@0.5`` becomes ``froc/sens_at_0.5``."""

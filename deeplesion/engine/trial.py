@@ -95,11 +95,7 @@ class TrialHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Note how long a step took.
-
-        Raises:
-            EnoughError: It was the last one wanted.
-        """
+        """Note how long a step took."""
         self.done += 1
         hub = runner.message_hub
         loss = torch.as_tensor((outputs or {}).get("loss", math.nan))
@@ -110,6 +106,13 @@ class TrialHook(Hook):
             self.trial.waits.append(hub.get_scalar("train/data_time").current())
         if self._save_began is not None:
             self.trial.saving = time.perf_counter() - self._save_began
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """End the training where it has done enough: between two steps, when all is counted.
+
+        Raises:
+            EnoughError: The step that would begin is not wanted.
+        """
         if self.done >= self.steps:
             raise EnoughError
 
@@ -177,7 +180,7 @@ def trial_config(cfg: Config, folder: Path, validation_images: int, resume: bool
     # The validation comes when it is called for.
     trial.train_cfg.val_interval = trial.train_cfg.val_begin = NEVER
     if "max_iters" in trial.train_cfg:
-        trial.train_cfg.max_iters = max(trial.train_cfg.max_iters, FIRST_STEPS + MORE_STEPS)
+        trial.train_cfg.max_iters = max(trial.train_cfg.max_iters, FIRST_STEPS + MORE_STEPS + 1)
     loader = trial.get("val_dataloader")
     # Data sets in wrappers are run as a whole.
     if loader is not None and not {"dataset", "datasets"} & set(loader.dataset):

@@ -156,15 +156,24 @@ def test_validation_alone_is_not_summed_up(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("out of\nmemory")])
-def test_training_that_is_stopped_says_why(error: BaseException, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+        (RuntimeError("out of\nmemory"), "RuntimeError: out of"),
+        (SystemExit(75), "asked to end, exit code 75"),
+    ],
+)
+def test_training_that_is_stopped_says_why(
+    error: BaseException, reason: str, tmp_path: Path
+) -> None:
     runner = FakeRunner(tmp_path, at=60)
     with pytest.raises(type(error)), summarized(runner):
         raise error
     found = json.loads((tmp_path / "summary.json").read_text())
     assert found["state"] == STOPPED
-    assert found["reason"] in ("KeyboardInterrupt", "RuntimeError: out of")
-    assert f"stopped at 60 of 100 iterations: {found['reason']}" in runner.lines[-1]
+    assert found["reason"] == reason
+    assert f"stopped at 60 of 100 iterations: {reason}" in runner.lines[-1]
 
 
 def test_training_that_had_not_begun_leaves_nothing(tmp_path: Path) -> None:

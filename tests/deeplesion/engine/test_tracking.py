@@ -70,11 +70,13 @@ def tracked(
     set_trackers(cfg)
     cfg.work_dir = str(tmp_path)
     (tmp_path / "summary.json").write_text("{}")
+    (tmp_path / "20260101").mkdir()
+    (tmp_path / "20260101" / "20260101.log").touch()
     cfg.long = "x" * 9000
     cfg.many = dict.fromkeys(map(str, range(250)), 1)
     backends = cfg.visualizer.vis_backends[2:]
     with DefaultScope.overwrite_default_scope("mmdet"):
-        visualizer = Visualizer(vis_backends=backends, save_dir=str(tmp_path))
+        visualizer = Visualizer(vis_backends=backends, save_dir=str(tmp_path / "20260101"))
     visualizer.add_config(cfg)
     visualizer.add_scalars(FIGURES, step=7)
     visualizer.add_scalar("one@2", 1.0, step=7)
@@ -85,7 +87,7 @@ def tracked(
 
 def test_trackers_record_figures_by_iteration(tracked: tuple[str, Calls], tmp_path: Path) -> None:
     name, calls = tracked
-    folder = tmp_path / "vis_data"
+    folder = tmp_path / "20260101" / "vis_data"
     if name == "wandb":
         assert ("define_metric", {"name": "*", "step_metric": "iter"}) in calls
         logs = [{**FIGURES, "iter": 7}, {"one@2": 1.0}, {"overlays/a": (4, 6, 3), "iter": 7}]
@@ -105,7 +107,8 @@ def test_trackers_record_figures_by_iteration(tracked: tuple[str, Calls], tmp_pa
         assert [what[1] for kind, what in calls if kind == "log_image"] == [
             "overlays/a/iter_00000007.png"
         ]
-        assert "log_artifact" in [kind for kind, _ in calls]
+        kept = [Path(what).name for kind, what in calls if kind == "log_artifact"]
+        assert kept == ["20260101.log", "summary.json"]
         assert calls[-1][0] == "end_run"
 
 

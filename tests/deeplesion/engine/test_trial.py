@@ -57,7 +57,7 @@ def test_config_of_a_trial_writes_nothing_elsewhere(tmp_path: Path) -> None:
     assert (hook.interval, hook.by_epoch, hook.save_best) == (FIRST_STEPS, False, None)
     # Three batches of two, and steps enough even where the run itself has fewer.
     assert trial.val_dataloader.dataset.indices == list(range(6))
-    assert trial.train_cfg.max_iters == 5
+    assert trial.train_cfg.max_iters == 6
     assert trial.load_from == "weights.pth"
     assert cfg.work_dir == "real"
     assert "indices" not in cfg.val_dataloader.dataset
@@ -91,14 +91,14 @@ def test_hook_measures_all_steps_but_the_first_and_ends() -> None:
     runner: Any = SimpleNamespace(iter=0, message_hub=hub, train_dataloader=range(9))
     hook.before_train(runner)
     for seconds in (9.0, 1.5):
+        hook.before_train_iter(runner, 0)
         hub.update_scalar("train/time", seconds)
         hub.update_scalar("train/data_time", seconds / 3)
-        outputs = {"loss": torch.tensor(seconds, requires_grad=True)}
-        if seconds == 9.0:
-            hook.after_train_iter(runner, 0, None, outputs)
-    hook.before_save_checkpoint(runner, {})
+        hook.before_save_checkpoint(runner, {})
+        loss = torch.tensor(seconds, requires_grad=True)
+        hook.after_train_iter(runner, 0, None, {"loss": loss})
     with pytest.raises(EnoughError):
-        hook.after_train_iter(runner, 1, None, outputs)
+        hook.before_train_iter(runner, 0)
     assert (trial.steps, trial.waits, trial.losses) == ([1.5], [0.5], [9.0, 1.5])
     assert (trial.begun_at, trial.batches_per_epoch) == ([0], 9)
     assert trial.saving > 0
