@@ -14,7 +14,7 @@ import numpy as np
 
 
 @contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_write(path: str | os.PathLike[str], *, durable: bool = False) -> Iterator[Path]:
     """Give a temporary path beside ``path`` that takes its place on success.
 
     The temporary file lies in the same folder, for a rename is atomic only within one file
@@ -24,6 +24,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Args:
         path: Where the file shall be.
+        durable: Wait until file and rename are on the disk, so that not even a machine that loses
+            its power is left with a torn one.
 
     Yields:
         The path to write to.
@@ -43,9 +45,26 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         # mkstemp makes files that only their owner can read; ours shall follow the umask.
         temporary.chmod(_mode_of(target))
         yield temporary
+        if durable:
+            sync_to_disk(temporary)
         temporary.replace(target)
+        if durable:
+            sync_to_disk(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync_to_disk(path: Path) -> None:
+    """Wait until what a file, or the list of files of a folder, holds is on the disk.
+
+    Args:
+        path: The file or folder.
+    """
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_json(

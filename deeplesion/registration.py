@@ -12,13 +12,16 @@ with quiet_imports():
     import mmdet.evaluation  # noqa: F401  (the Runner imports it later, and noisily)
 
     from deeplesion import visualization  # noqa: F401
-    from deeplesion.datasets import deeplesion  # noqa: F401
+    from deeplesion.datasets import deeplesion, samplers  # noqa: F401
     from deeplesion.engine import (  # noqa: F401
+        checkpoint_hook,
+        loops,
         optim_wrapper,
         overlays,
         progress,
         summary,
         tracking,
+        training_log,
     )
     from deeplesion.evaluation import froc_metric  # noqa: F401
     from deeplesion.models import (  # noqa: F401

@@ -9,6 +9,8 @@ from mmengine.config import DictAction
 EXAMPLE = """example:
   CONFIG=configs/alignshift/mask-rcnn_alignshift-densenet121_3x2mm_20e_deeplesion.py
   python tools/train.py $CONFIG --data-root data/deeplesion --amp
+exit codes: 0 trained, 1 error, 75 ended by SIGTERM or SIGUSR1 (start again with --resume),
+130 ended by Ctrl-C; a checkpoint is written before 75 and 130
 """
 
 
@@ -23,7 +25,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--resume",
         nargs="?",
         const="auto",
-        help="go on from this checkpoint, or from the latest one of the work dir if none is given",
+        help="go on exactly from this checkpoint, or if none is given from the latest whole one of "
+        "the work dir, or begin where it has none",
     )
     parser.add_argument("--amp", action="store_true", help="train in mixed precision (bfloat16)")
     parser.add_argument(
@@ -62,8 +65,7 @@ def train(args: argparse.Namespace) -> None:
         config.use_auto_scale_lr(cfg)
     tracking.set_trackers(cfg)
     if args.resume is not None:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == "auto" else args.resume
+        cfg.resume = args.resume
     with distributed.process_group(cfg):
         if args.dry_run:
             return dry_run.dry_run(cfg)

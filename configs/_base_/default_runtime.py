@@ -6,9 +6,15 @@ default_hooks = dict(
     logger=dict(type="CTLoggerHook", interval=50),
     param_scheduler=dict(type="ParamSchedulerHook"),
     checkpoint=dict(
-        type="CheckpointHook", interval=1, max_keep_ckpts=3, save_best="froc/mean", rule="greater"
+        type="ResumableCheckpointHook",
+        interval=1,
+        max_keep_ckpts=3,
+        every_minutes=15,  # between those of the epochs
+        save_best="froc/mean",
+        rule="greater",
     ),
     sampler_seed=dict(type="DistSamplerSeedHook"),
+    scalars=dict(type="ScalarsHook"),
 )
 # Batch norms are normalized per process; their running statistics are averaged over processes.
 custom_hooks = [

@@ -11,7 +11,7 @@ test_pipeline = [load, window, resize, pack]
 train_dataloader = dict(
     batch_size=7,
     num_workers=1,
-    sampler=dict(type="InfiniteSampler"),
+    sampler=dict(type="CTSampler", infinite=True),
     dataset=dict(split="val", pipeline=[load, annotations, window, resize, pack]),
 )
 val_dataloader = dict(num_workers=1, dataset=dict(pipeline=test_pipeline))

@@ -32,6 +32,7 @@ from deeplesion.datasets.dl_info import (
 from deeplesion.datasets.info_files import read_infos, write_infos
 from deeplesion.datasets.lesion_record import DataError
 from deeplesion.datasets.packed import PackedSeries, check_cache
+from deeplesion.datasets.samplers.base import seeded_by
 from deeplesion.datasets.selection import select_key_slices
 
 CHECK_THREADS = 8
@@ -134,6 +135,16 @@ class DeepLesionDataset(BaseDetDataset):
             text = f"{self.ann_file} has no key slice of split {self.split!r} to load"
             raise DataError(f"{text}{dropped}")
         return infos
+
+    def __getitem__(self, idx: int) -> dict:
+        """Load a sample and run the pipeline.
+
+        Args:
+            idx: Its number; what is random in the pipeline follows from the seed of a
+                :class:`deeplesion.datasets.samplers.Draw`.
+        """
+        with seeded_by(idx):
+            return super().__getitem__(int(idx))
 
     def filter_data(self) -> list[dict]:
         """Apply ``filter_cfg`` in training, as mmdetection's own data sets do."""

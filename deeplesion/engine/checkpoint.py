@@ -80,13 +80,21 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
     return checkpoint
 
 
-def read_content(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
-    """Read what a checkpoint holds, as it stands in the file; see :func:`read_checkpoint`."""
+def read_content(
+    path: str | Path, map_location: Any = "cpu", *, mmap: bool = False
+) -> dict[str, Any]:
+    """Read what a checkpoint holds, as it stands in the file; see :func:`read_checkpoint`.
+
+    Args:
+        path: A local file.
+        map_location: As in :func:`torch.load`.
+        mmap: Leave tensors on the disk until they are used.
+    """
     if not Path(path).is_file():
         raise CheckpointError(f"checkpoint {path} does not exist")
     try:
         with safe_globals(_training_state_types()):
-            content = torch.load(path, map_location=map_location, weights_only=True)
+            content = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
     except Exception as error:  # the unpickler raises whatever broken data lead to
         if found := NOT_ALLOWED.search(str(error)):
             raise UnsafeCheckpointError(

@@ -37,6 +37,7 @@ from deeplesion.engine.estimate import (
     disk_need,
     estimate,
     plan_of,
+    saves_between,
     validation_batches,
 )
 from deeplesion.engine.sanity import ERROR, OK, WARNING, Finding
@@ -129,7 +130,9 @@ def check_trial(cfg: Config, trial: Trial, plan: Plan) -> list[Finding]:
     found = [
         *sanity.check_schedule(schedulers, plan.iterations, epochs),
         sanity.check_validation(plan.validations, plan.last, plan.unit),
-        sanity.check_checkpoints(plan.checkpoints, plan.saving_last, plan.saving_unit),
+        sanity.check_checkpoints(
+            plan.checkpoints, plan.saving_last, plan.saving_unit, saves_between(hook)
+        ),
         check_losses(trial.losses),
         check_resume(trial.begun_at),
     ]

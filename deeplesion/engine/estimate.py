@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from statistics import median
+from typing import Any
 
 from mmengine.config import Config
+
+#: Of those saved between the others, so many are there at a time, at most.
+INTERIM_CHECKPOINTS = 2
 
 
 def turns_of(last: int, interval: int, begin: int = 0, at_end: bool = True) -> list[int]:
@@ -189,4 +193,10 @@ def disk_need(cfg: Config, plan: Plan, full: int, weights: int) -> int:
     hook = cfg.get("default_hooks", {}).get("checkpoint") or {}
     best, kept = hook.get("save_best") or (), hook.get("max_keep_ckpts", -1)
     count = len([best] if isinstance(best, str) else best)
-    return checkpoint_bytes(full, weights, len(plan.checkpoints), kept, count)
+    between = INTERIM_CHECKPOINTS * full if saves_between(hook) else 0
+    return checkpoint_bytes(full, weights, len(plan.checkpoints), kept, count) + between
+
+
+def saves_between(hook: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint hook saves by the clock or by iterations, beside its interval."""
+    return bool(hook.get("every_minutes") or hook.get("every_iters"))

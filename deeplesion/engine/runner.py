@@ -3,27 +3,46 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+from mmdet.registry import LOOPS
+from mmengine.dist import is_main_process
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import nn
+from torch.utils.data import DataLoader
 
 from deeplesion.engine.checkpoint import CheckpointError, describe_operators, read_checkpoint
+from deeplesion.engine.checkpoint_files import (
+    RUN,
+    TRAINING_STATE,
+    agree_on_checkpoint,
+    remove_temporary_files,
+    writing,
+)
+from deeplesion.engine.checkpoint_hook import ResumableCheckpointHook
 from deeplesion.engine.compilation import compile_parts
 from deeplesion.engine.fit import NAME_CHANGES, check_fit, nothing_fits, revise_names
+from deeplesion.engine.loops import ExactLoop
+from deeplesion.engine.preemption import Preempted, ShieldedWorker, StopSignals
 from deeplesion.engine.pretrained import describe_load, fit_detector_weights
+from deeplesion.engine.resuming import (
+    RANK_STATE,
+    check_same_run,
+    describe_run,
+    gather_rank_state,
+    restore_rank_state,
+)
 
 # mmengine's checkpoint hook warns of mmengine's own use of deprecated names; no user can act on it.
 UPSTREAM_NOTICES = (
     '"FileClient" will be deprecated in future',
     '"HardDiskBackend" is the alias of "LocalBackend"',
 )
-
-# What mmengine needs beside weights to go on with a training.
-TRAINING_STATE = {"meta", "message_hub", "optimizer"}
 
 
 def is_worth_showing(record: logging.LogRecord) -> bool:
@@ -32,19 +51,39 @@ def is_worth_showing(record: logging.LogRecord) -> bool:
 
 
 class CTRunner(Runner):
-    """mmengine's Runner that reads checkpoints safely and refuses those of another network.
+    """mmengine's Runner that reads checkpoints safely, and goes on exactly from its own.
 
     mmengine either unpickles whatever is in a file (0.10.12 falls back to it) or cannot read its
     own training checkpoints on today's PyTorch (0.10.7), and takes any checkpoint for any model.
     Here a checkpoint to test or to resume must have exactly the weights of the model, and the
     3D-context operators that it was trained with; one to fine-tune must fit in part, and may be one
     of a 2D detector.
+
+    ``resume`` of the config is ``"auto"`` for the furthest whole checkpoint of the work folder, or
+    a new beginning where that has none; the path of a checkpoint; or mmengine's ``True``, which
+    resumes ``load_from``, or the work folder's where that is not set. The seed of the run then is
+    that of the checkpoint. Every process has random numbers of its own, whatever
+    ``diff_rank_seed`` says.
+
+    Attributes:
+        resumed_from: The checkpoint that this training goes on from, if any.
+        rank_state: What the checkpoint that is being written holds of each process.
+        stop_signals: Tells whether a signal asked the training to end.
     """
 
+    resumed_from: str | None = None
+    rank_state: list[dict[str, Any]] | None = None
+    stop_signals: StopSignals | None = None
+    # mmengine's, of its constructor.
+    _resume: bool | str
+    _load_from: str | None
+    _randomness_cfg: dict[str, Any]
     # Whether a checkpoint must have exactly the model's weights.
     _must_fit = False
     # Whether it must have the state of a training as well.
     _resuming = False
+    # Identity of the training, whatever number of times it is resumed.
+    _identity = ""
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Build mmengine's logger, without the notices that are not for users."""
@@ -52,10 +91,36 @@ class CTRunner(Runner):
         logger.addFilter(is_worth_showing)
         return logger
 
+    def set_randomness(
+        self, seed: int | None, diff_rank_seed: bool = False, deterministic: bool = False
+    ) -> None:
+        """Settle the seed; see :meth:`mmengine.runner.Runner.set_randomness`."""
+        # Samplers must have one seed in all processes, and know it again after a resume.
+        self._randomness_cfg = {**self._randomness_cfg, "diff_rank_seed": False}
+        super().set_randomness(seed, False, deterministic)
+
+    @staticmethod
+    def build_dataloader(*args: Any, **kwargs: Any) -> DataLoader:
+        """Build a dataloader whose workers leave signals to the main process."""
+        loader = Runner.build_dataloader(*args, **kwargs)
+        loader.worker_init_fn = ShieldedWorker(loader.worker_init_fn)
+        return loader
+
     def train(self) -> nn.Module:
-        """Train."""
-        self._compile_parts()
-        return super().train()
+        """Train.
+
+        Raises:
+            Preempted: A signal asked the training to end; its checkpoint is written.
+            CheckpointError: There is no checkpoint to resume, or none can be written.
+        """
+        with StopSignals(active=self._heeds_signals()) as self.stop_signals:
+            self._settle_resume()
+            self._compile_parts()
+            try:
+                return super().train()
+            except Preempted:
+                self.visualizer.close()
+                raise
 
     def test(self) -> dict:
         """Test; the checkpoint must fit entirely."""
@@ -69,20 +134,44 @@ class CTRunner(Runner):
         self._compile_parts()
         return super().val()
 
+    def load_or_resume(self) -> None:
+        """Load weights, or go on from the checkpoint that was chosen when the training began."""
+        if self.resumed_from is not None and not self._has_loaded:
+            self.resume(self.resumed_from)
+        else:
+            super().load_or_resume()
+
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
         """Go on from a checkpoint of the same training; it must fit entirely.
 
         Raises:
-            CheckpointError: It does not fit, or holds weights only.
+            CheckpointError: It does not fit, holds weights only, or its position means something
+                else in this run.
         """
         self._must_fit = True
         self._resuming = True
         super().resume(filename, *args, **kwargs)
+        restore_rank_state(self._bare_model(), self.rank_state)
+        self.rank_state = None
 
-    def save_checkpoint(self, *args: Any, meta: dict | None = None, **kwargs: Any) -> None:
-        """Save a checkpoint that records the model's operators as ``meta['operators']``."""
-        operators = describe_operators(self._bare_model())
-        super().save_checkpoint(*args, meta={**(meta or {}), "operators": operators}, **kwargs)
+    def save_checkpoint(
+        self, out_dir: str, filename: str, *args: Any, meta: dict | None = None, **kwargs: Any
+    ) -> None:
+        """Save a checkpoint so that there is a whole one at any time.
+
+        Its meta records the model's operators, and the run. All processes must call this.
+
+        Raises:
+            CheckpointError: The disk does not take it; earlier checkpoints stay as they are.
+        """
+        meta = {**(meta or {}), "operators": describe_operators(self._bare_model())}
+        if kwargs.get("save_optimizer", True):
+            meta[RUN] = describe_run(self, self._identity)
+            self.rank_state = gather_rank_state(self._bare_model(), self.optim_wrapper)
+        if is_main_process():
+            with writing(out_dir, filename) as (folder, name):
+                super().save_checkpoint(folder, name, *args, meta=meta, **kwargs)
+        self.rank_state = None
 
     def load_checkpoint(
         self,
@@ -100,11 +189,8 @@ class CTRunner(Runner):
         checkpoint = read_checkpoint(filename, map_location)
         # mmengine runs the Python code that it finds there.
         checkpoint.get("meta", {}).pop("config", None)
-        if self._resuming and not checkpoint.keys() >= TRAINING_STATE:
-            raise CheckpointError(
-                f"checkpoint {filename} cannot be resumed, it holds no training state: begin a new "
-                f"training from it by --cfg-options load_from={filename}"
-            )
+        if self._resuming:
+            self._check_resumable(filename, checkpoint)
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         revise_keys = revise_keys or NAME_CHANGES
         if strict or self._must_fit:
@@ -116,6 +202,53 @@ class CTRunner(Runner):
             self._load_what_fits(filename, checkpoint, revise_keys)
         self._has_loaded = True
         return checkpoint
+
+    def _heeds_signals(self) -> bool:
+        """Whether loop and hooks are those that end a training when asked to."""
+        kind = self._train_loop.get("type") if isinstance(self._train_loop, dict) else None
+        loop = LOOPS.get(kind) if isinstance(kind, str) else kind
+        return (
+            isinstance(loop, type)
+            and issubclass(loop, ExactLoop)
+            and any(isinstance(hook, ResumableCheckpointHook) for hook in self.hooks)
+        )
+
+    def _settle_resume(self) -> None:
+        """Choose the checkpoint to go on from, and take over its seed before anything is built."""
+        self._identity = uuid4().hex
+        if is_main_process():
+            remove_temporary_files(Path(self.work_dir))
+        if not self._resume:
+            return
+        choice = agree_on_checkpoint(self._resume, self._load_from, self.work_dir)
+        header = choice.header
+        for complaint in choice.complaints:
+            self.logger.warning(f"{complaint}; going on from {header and header.path} instead")
+        if header is None:
+            self.logger.info(f"No checkpoint in {self.work_dir} to resume: the training begins")
+            self._resume = False
+            return
+        self._resume, self._load_from, self.resumed_from = True, None, str(header.path)
+        self._identity = header.run or self._identity
+        seed, own = header.meta.get("seed"), self._randomness_cfg.get("seed")
+        if seed not in (None, own):
+            if own is not None:
+                self.logger.warning(f"The training goes on with its seed {seed}, not with {own}")
+            self._randomness_cfg = {**self._randomness_cfg, "seed": seed}
+            self.set_randomness(**self._randomness_cfg)
+
+    def _check_resumable(self, filename: str, checkpoint: dict[str, Any]) -> None:
+        if not checkpoint.keys() >= TRAINING_STATE:
+            raise CheckpointError(
+                f"checkpoint {filename} cannot be resumed, it holds no training state: begin a new "
+                f"training from it by --cfg-options load_from={filename}"
+            )
+        recorded = checkpoint["meta"].get(RUN, {})
+        own = describe_run(self, self._identity)
+        for difference in check_same_run(filename, recorded, own):
+            self.logger.warning(difference)
+        self.train_loop.validated = recorded.get("validated")
+        self.rank_state = checkpoint.pop(RANK_STATE, None)
 
     def _compile_parts(self) -> None:
         """Compile what ``compile_parts`` of the config names, by ``compile_options``."""

@@ -39,7 +39,7 @@ train_dataloader = dict(
     batch_size=2,
     num_workers=4,
     persistent_workers=True,
-    sampler=dict(type="DefaultSampler", shuffle=True),
+    sampler=dict(type="CTSampler", shuffle=True),
     dataset=dict(
         type="DeepLesionDataset",
         data_root=data_root,
@@ -52,7 +52,7 @@ val_dataloader = dict(
     batch_size=1,
     num_workers=4,
     persistent_workers=True,
-    sampler=dict(type="DefaultSampler", shuffle=False),
+    sampler=dict(type="CTSampler", shuffle=False),
     dataset=dict(
         type="DeepLesionDataset",
         data_root=data_root,

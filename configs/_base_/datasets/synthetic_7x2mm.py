@@ -19,7 +19,7 @@ test_pipeline = [
 train_dataloader = dict(
     batch_size=8,
     num_workers=1,
-    sampler=dict(type="InfiniteSampler", shuffle=True),
+    sampler=dict(type="CTSampler", shuffle=True, infinite=True),
     dataset=dict(data_root=data_root, pipeline=train_pipeline),
 )
 val_dataloader = dict(

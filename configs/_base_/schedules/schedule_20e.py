@@ -1,5 +1,5 @@
 # The schedule of AlignShift and A3D: 20 epochs, 4 GPUs of 2 images.
-train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=20, val_interval=1)
+train_cfg = dict(type="ResumableEpochLoop", max_epochs=20, val_interval=1)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 

@@ -2,7 +2,7 @@
 _base_ = "../default_runtime.py"
 
 max_iters = 500
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=max_iters)
+train_cfg = dict(type="ResumableIterLoop", max_iters=max_iters, val_interval=max_iters)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 

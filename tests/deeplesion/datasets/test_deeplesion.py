@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from pycocotools import mask as coco_mask
 from torch.utils.data import DataLoader
 
@@ -22,6 +24,7 @@ from deeplesion.datasets.info_files import write_infos
 from deeplesion.datasets.lesion_record import DataError
 from deeplesion.datasets.packed import PackError
 from deeplesion.datasets.packing import pack_data_root
+from deeplesion.datasets.samplers import Draw
 from deeplesion.transforms.loading import LoadCTSlices
 from tests.deeplesion.datasets.helpers import csv_row, row_of, write_csv, write_series
 
@@ -406,3 +409,19 @@ def test_packed_and_skip(root: Path, test_mode: bool) -> None:
     assert data.skipped["key slices"] == 1
     with pytest.raises(SliceError, match=r"slice 5 is missing in .*000002_01_01\.ctpack"):
         [dataset(root, **arguments)[index] for index in range(4)]
+
+
+def jitter(results: dict) -> dict:
+    """A step that draws from all generators that a pipeline may use."""
+    return {"drawn": (random.random(), np.random.rand(), float(torch.rand(())))}
+
+
+def test_a_draw_settles_what_is_random_in_the_pipeline(root: Path) -> None:
+    data = dataset(root, split="train", pipeline=[jitter])
+    plain = data[0]["drawn"]
+    first, again, other = (data[Draw(0, seed)]["drawn"] for seed in (7, 7, 8))
+    assert first == again
+    assert not set(first) & {*other, *plain}
+    draws = [Draw(0, 7), Draw(1, 9)]
+    loader = DataLoader(data, sampler=draws, batch_size=None, num_workers=1, collate_fn=dict)
+    assert [sample["drawn"] for sample in loader] == [first, data[Draw(1, 9)]["drawn"]]

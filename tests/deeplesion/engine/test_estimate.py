@@ -106,6 +106,9 @@ def test_plan_by_epochs() -> None:
     assert len(plan.validations) == 10
     assert (plan.saving_unit, len(plan.checkpoints)) == ("epochs", 20)
     assert disk_need(config(), plan, 100, 40) == 440
+    # Two that are saved by the clock may be there as well.
+    often = config(default_hooks={"checkpoint": {"interval": 1, "every_minutes": 15}})
+    assert disk_need(often, plan, 100, 40) == 2200
 
 
 def test_plan_by_iterations() -> None:

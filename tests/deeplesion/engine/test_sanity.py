@@ -95,6 +95,7 @@ def test_evaluation_and_checkpoints_that_come_too_late() -> None:
     assert "never" in check_checkpoints([], 20, "epochs").what
     assert "only at the end" in check_checkpoints([20], 20, "epochs").what
     assert check_checkpoints([1, 20], 20, "epochs").level == "ok"
+    assert check_checkpoints([20], 20, "epochs", interim=True).level == "ok"
 
 
 def test_best_is_chosen_by_what_there_is() -> None:
