@@ -31,7 +31,7 @@ env_cfg = dict(
 randomness = dict(seed=0)
 
 trackers = []  # ["wandb", "mlflow"]: where curves and pictures go beside TensorBoard
-vis_backends = [dict(type="LocalLogBackend"), dict(type="TensorboardVisBackend")]
+vis_backends = [dict(type="LocalLogBackend"), dict(type="CTTensorboardBackend")]
 visualizer = dict(type="Visualizer", vis_backends=vis_backends, name="visualizer")
 log_processor = dict(type="LogProcessor", window_size=50, by_epoch=True, log_with_hierarchy=True)
 log_level = "INFO"

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from deeplesion.engine.sanity import ERROR, OK, WARNING, Finding
+from deeplesion.engine.wording import counted
 
 #: Slice intervals in mm that CT has; others are likely mistakes.
 PLAUSIBLE_MM = (0.2, 20.0)
@@ -44,11 +45,11 @@ class DataFacts:
 
     def __str__(self) -> str:
         """One line."""
-        patients = len(set(self.patients))
+        patients = counted(len(set(self.patients)), "patient")
         rounded = Counter(_interval_name(mm) for mm in self.intervals)
         slices = ", ".join(f"{name}: {count}" for name, count in sorted(rounded.items())[:6])
         return (
-            f"{len(self.files)} images, {sum(self.lesions)} lesions, {patients} patients "
+            f"{counted(len(self.files), 'image')}, {counted(sum(self.lesions), 'lesion')}, {patients} "
             f"({slices}{', ...' if len(rounded) > 6 else ''})"
         )
 
@@ -168,7 +169,8 @@ def check_overlap(train: DataFacts, val: DataFacts) -> Finding:
     shared = (set(train.patients) & set(val.patients)) - {None}
     if shared:
         first = ", ".join(sorted(map(str, shared))[:SHOWN])
-        what = f"{len(shared)} patients are in train and val ({first}): figures will be too good"
+        patients = counted(len(shared), "patient")
+        what = f"{patients} in both train and val ({first}): figures will be too good"
         return Finding(ERROR, what, "split by patient")
     return Finding(OK, "no patient is in train and val")
 
@@ -186,7 +188,8 @@ def check_intervals(facts: DataFacts) -> Finding:
         return Finding(OK, f"{facts.name}: every image has a plausible slice interval")
     parts = []
     if missing:
-        parts.append(f"{len(missing)} images without a slice interval ({missing[0]})")
+        images = counted(len(missing), "image")
+        parts.append(f"{images} without a slice interval ({missing[0]})")
     if odd:
         parts.append(f"{len(odd)} not between {low:g} and {high:g} mm ({odd[0]})")
     remedy = "mend Spacing_mm_px_ of DL_info.csv; unknown thickness is treated as 2D"

@@ -41,8 +41,8 @@ from deeplesion.engine.estimate import (
     validation_batches,
 )
 from deeplesion.engine.sanity import ERROR, OK, WARNING, Finding
-from deeplesion.engine.summary import duration
 from deeplesion.engine.trial import FIRST_STEPS, MORE_STEPS, Trial, run_trial
+from deeplesion.engine.wording import counted, duration
 from deeplesion.inference.memory import free_memory, is_out_of_memory
 from deeplesion.models.pretrained import resolve_checkpoint
 
@@ -267,19 +267,20 @@ def _trial_lines(
 ) -> list[str]:
     share = 100 * total.waiting / total.step if total.step else 0.0
     speed = scale.batch_size * scale.processes / max(total.step, 1e-9)
-    epochs = f"{plan.last} epochs, " if plan.unit == "epochs" else ""
+    epochs = f"{counted(plan.last, 'epoch')}, " if plan.unit == "epochs" else ""
     gpu = f"GPU {trial.gpu_mib / 1024:.2f} GiB, " if trial.gpu_mib else ""
     rows = {
-        "steps": f"{FIRST_STEPS} and, resumed, {MORE_STEPS}, of {scale.images} images: batch of "
-        f"{scale.batch_size} x {scale.processes} processes x {scale.accumulation} accumulated",
+        "steps": f"{FIRST_STEPS} and, resumed, {MORE_STEPS}, of {counted(scale.images, 'image')}: "
+        f"batch of {scale.batch_size} x {counted(scale.processes, 'process', 'processes')} x "
+        f"{scale.accumulation} accumulated",
         "a step": f"{total.step:.3f} s, {share:.0f} % of it waiting for data: {speed:.2f} images "
         "per second",
         "memory": f"{gpu}RAM {trial.ram_mib / 1024:.2f} GiB, per process at most",
         "checkpoint": f"{trial.checkpoint_bytes / MIB:.1f} MiB, saved in {trial.saving:.2f} s",
-        "whole run": f"about {duration(total.total)}: {epochs}{plan.iterations} steps "
-        f"{duration(total.training)}, {len(plan.validations)} validations "
-        f"{duration(total.validation)}, {len(plan.checkpoints)} checkpoints "
-        f"{duration(total.saving)}",
+        "whole run": f"about {duration(total.total)}: {epochs}"
+        f"{counted(plan.iterations, 'step')} {duration(total.training)}, "
+        f"{counted(len(plan.validations), 'validation')} {duration(total.validation)}, "
+        f"{counted(len(plan.checkpoints), 'checkpoint')} {duration(total.saving)}",
         "disk": f"{need / GIB:.2f} GiB for checkpoints at most",
     }
     return [f"{name:<{COLUMN}}{text}" for name, text in rows.items()]
@@ -292,7 +293,7 @@ def _conclude(cfg: Config, report: Sequence[str], findings: Sequence[Finding]) -
     print("\n".join([f"dry run of {name}", *report, "", *map(str, findings)]), flush=True)
     errors = sum(finding.level == ERROR for finding in findings)
     warnings = sum(finding.level == WARNING for finding in findings)
-    counts = f"{errors} error{'s' * (errors != 1)} and {warnings} warning{'s' * (warnings != 1)}"
+    counts = f"{counted(errors, 'error')} and {counted(warnings, 'warning')}"
     if errors:
         raise UsageError(f"the dry run found {counts}, see above")
     print(f"\nthe dry run found {counts}")

@@ -129,6 +129,8 @@ class CTLoggerHook(LoggerHook):
         self._now, self._logged = Progress(**asdict(self._before)), Progress(**asdict(self._before))
         self._begin, self._first_iter = time.perf_counter(), runner.iter
         self._keep(runner)
+        if (tensorboard := runner.visualizer.get_backend("CTTensorboardBackend")) is not None:
+            tensorboard.begin_at(runner.iter)
 
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict | None = None

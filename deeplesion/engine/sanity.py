@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deeplesion.engine.wording import counted
+
 OK, WARNING, ERROR = "ok", "warning", "error"
 #: Schedulers of mmengine that begin low, by the setting that says how low.
 WARM_UPS = {
@@ -155,7 +157,7 @@ def check_validation(turns: Sequence[int], last: int, unit: str) -> Finding:
             f"it is evaluated only at the end, after {last} {unit}: the best is the last",
             f"set train_cfg.val_interval to a part of {last}",
         )
-    return Finding(OK, f"it is evaluated {len(turns)} times in {last} {unit}")
+    return Finding(OK, f"it is evaluated {counted(len(turns), 'time')} in {last} {unit}")
 
 
 def check_checkpoints(turns: Sequence[int], last: int, unit: str, interim: bool = False) -> Finding:
@@ -166,7 +168,9 @@ def check_checkpoints(turns: Sequence[int], last: int, unit: str, interim: bool 
         interim: Whether others are saved in between, by the clock or by iterations.
     """
     if interim:
-        return Finding(OK, f"checkpoints are saved {len(turns)} times, and others in between")
+        return Finding(
+            OK, f"checkpoints are saved {counted(len(turns), 'time')}, and others in between"
+        )
     if not turns or turns[0] >= last:
         when = "only at the end" if turns else "never"
         return Finding(
@@ -174,7 +178,7 @@ def check_checkpoints(turns: Sequence[int], last: int, unit: str, interim: bool 
             f"a checkpoint is saved {when}: a run that dies begins anew",
             f"set default_hooks.checkpoint.interval to a part of {last} {unit}",
         )
-    return Finding(OK, f"a checkpoint is saved {len(turns)} times in {last} {unit}")
+    return Finding(OK, f"a checkpoint is saved {counted(len(turns), 'time')} in {last} {unit}")
 
 
 def check_save_best(wanted: str | Sequence[str] | None, given: Iterable[str]) -> Finding:

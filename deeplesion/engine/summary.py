@@ -18,6 +18,7 @@ from mmengine.hooks import Hook
 
 from deeplesion.engine.overlays import FOLDER as OVERLAYS
 from deeplesion.engine.progress import PROGRESS_KEY, Progress
+from deeplesion.engine.wording import counted, duration
 from deeplesion.io import atomic_write, write_json
 
 JSON_FILE, TEXT_FILE = "summary.json", "summary.txt"
@@ -157,22 +158,12 @@ def format_summary(summary: Mapping[str, Any]) -> str:
         "versions": ", ".join(f"{name} {text}" for name, text in summary["versions"].items()),
         "config": summary["config"],
         "log": summary["log_dir"],
-        "curves": f"tensorboard --logdir {shlex.quote(summary['work_dir'])}",
+        "curves": shlex.join(["tensorboard", "--logdir", f"{summary['work_dir']}/tensorboard"]),
         "overlays": str(Path(summary["work_dir"]) / OVERLAYS),
         "evaluate": summary["evaluate"] or "nothing to evaluate yet",
     }
     width = max(map(len, rows))
     return "\n".join(f"{name:<{width}}  {text}" for name, text in rows.items() if text)
-
-
-def duration(seconds: float) -> str:
-    """A time as people say it: ``42 s``, ``5 min 3 s``, ``2 h 5 min``, ``3 d 4 h``."""
-    total = round(seconds)
-    for large, small, names in ((86400, 3600, "d h"), (3600, 60, "h min"), (60, 1, "min s")):
-        if total >= large:
-            first, second = names.split()
-            return f"{total // large} {first} {total % large // small} {second}"
-    return f"{total} s"
 
 
 def _froc_text(froc: Mapping[str, float | None]) -> str:
@@ -191,8 +182,7 @@ def _time_text(summary: Mapping[str, Any]) -> str:
 
 
 def _speed_text(summary: Mapping[str, Any]) -> str:
-    count = summary["processes"]
-    processes = f"{count} process{'es' * (count > 1)}"
+    processes = counted(summary["processes"], "process", "processes")
     return f"{summary['images_per_second']:.2f} images per second by {processes}"
 
 

@@ -12,18 +12,24 @@ from typing import Any
 import numpy as np
 from mmdet.registry import VISBACKENDS
 from mmengine.config import Config
-from mmengine.visualization import LocalVisBackend, MLflowVisBackend, WandbVisBackend
+from mmengine.visualization import (
+    LocalVisBackend,
+    MLflowVisBackend,
+    TensorboardVisBackend,
+    WandbVisBackend,
+)
 
 from deeplesion.engine.config import UsageError
 
 #: Names that ``trackers`` of a config takes.
 TRACKERS: dict[str, dict[str, Any]] = {
-    "tensorboard": {"type": "TensorboardVisBackend"},
+    "tensorboard": {"type": "CTTensorboardBackend"},
     "wandb": {"type": "CTWandbBackend"},
     "mlflow": {"type": "CTMLflowBackend"},
 }
 #: What each kind of backend needs, by the name to import.
 PACKAGES = {
+    "CTTensorboardBackend": "tensorboard",
     "TensorboardVisBackend": "tensorboard",
     "CTWandbBackend": "wandb",
     "WandbVisBackend": "wandb",
@@ -36,6 +42,7 @@ PACKAGES = {
 }
 #: What MLflow takes in the name of a metric.
 NOT_IN_METRICS = re.compile(r"[^\w\-. :/]")
+TENSORBOARD_FOLDER = "tensorboard"
 MOST_PARAM_CHARACTERS = 500
 PARAMS_PER_CALL = 100
 
@@ -94,6 +101,39 @@ class LocalLogBackend(LocalVisBackend):
 
     def add_image(self, name: str, image: np.ndarray, step: int = 0, **kwargs: Any) -> None:
         """Write nothing."""
+
+
+@VISBACKENDS.register_module()
+class CTTensorboardBackend(TensorboardVisBackend):
+    """TensorBoard, with the sessions of a training in one folder: ``WORK_DIR/tensorboard``.
+
+    mmengine gives each session a folder, so that a training that was resumed has its curves in
+    pieces. Here a session that begins at some iteration hides what was written of later ones.
+
+    Args:
+        save_dir: ``vis_data`` of a session, as the visualizer gives it.
+    """
+
+    def __init__(self, save_dir: str) -> None:
+        super().__init__(str(Path(save_dir).absolute().parents[1] / TENSORBOARD_FOLDER))
+        self._config_text = ""
+        self._first_step: int | None = None
+
+    def begin_at(self, iteration: int) -> None:
+        """Say how many iterations a training that begins or goes on has behind it."""
+        self._first_step = iteration + 1
+
+    def add_config(self, config: Config, **kwargs: Any) -> None:
+        """Keep the config until something is logged."""
+        self._config_text = config.pretty_text
+
+    def _init_env(self) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._tensorboard = SummaryWriter(self._save_dir, purge_step=self._first_step)
+        # Markdown shows what is indented as it stands.
+        text = "\n".join(f"    {line}" for line in self._config_text.splitlines())
+        self._tensorboard.add_text("config", text, self._first_step)
 
 
 @VISBACKENDS.register_module()

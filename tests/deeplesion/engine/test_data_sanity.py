@@ -83,7 +83,7 @@ def test_a_patient_in_both_sets_is_an_error() -> None:
     assert check_overlap(train, facts("val", files=("c",), patients=(3,))).level == "ok"
     finding = check_overlap(train, facts("val", files=("c", "d"), patients=(3, 2)))
     assert finding.level == "error"
-    assert "1 patients are in train and val (2)" in finding.what
+    assert "1 patient in both train and val (2)" in finding.what
     # On purpose, as to over-fit: all of the validation images are trained on.
     assert check_overlap(train, facts("val")).level == "warning"
     # Unknown patients are not the same one.
@@ -95,7 +95,7 @@ def test_a_patient_in_both_sets_is_an_error() -> None:
     ("intervals", "level", "words"),
     [
         ((1.0, 5.0), "ok", "plausible"),
-        ((math.nan, 5.0), "warning", "1 images without a slice interval (a)"),
+        ((math.nan, 5.0), "warning", "1 image without a slice interval (a)"),
         ((0.0, -1.0), "warning", "2 images without"),
         ((1.0, 250.0), "warning", "1 not between 0.2 and 20 mm (b)"),
     ],

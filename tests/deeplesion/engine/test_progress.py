@@ -50,7 +50,7 @@ def make_runner(at: int = 0, iters: int = 100) -> Any:
         experiment_name="test",
         logger=SimpleNamespace(info=lambda text: None),
         log_processor=SimpleNamespace(get_log_after_iter=lambda *a: ({}, "")),
-        visualizer=SimpleNamespace(add_scalars=lambda *a, **k: None),
+        visualizer=SimpleNamespace(add_scalars=lambda *a, **k: None, get_backend=lambda name: None),
     )
 
 

@@ -20,7 +20,6 @@ from deeplesion.engine.summary import (
     STOPPED,
     SummaryHook,
     best_of,
-    duration,
     evaluation_command,
     format_summary,
     summarize,
@@ -96,7 +95,7 @@ def test_summary_reads_well(runner: Any) -> None:
     assert "GPU 2.00 GiB, RAM 0.50 GiB" in lines["memory"]
     assert "mean 0.5000, thin 0.6000" in text
     assert "mean 0.2500, thin undefined" in text
-    assert f"tensorboard --logdir '{runner.work_dir}'" in text
+    assert f"tensorboard --logdir '{runner.work_dir}/tensorboard'" in text
 
 
 def test_files_are_written_and_strict(runner: Any) -> None:
@@ -182,14 +181,6 @@ def test_training_that_had_not_begun_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no data"), summarized(runner):
         raise ValueError("no data")
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.4, "0 s"), (42, "42 s"), (303, "5 min 3 s"), (7500, "2 h 5 min"), (273600, "3 d 4 h")],
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
 
 
 def test_nothing_to_evaluate_without_a_checkpoint() -> None:

@@ -13,10 +13,16 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from deeplesion.engine import tracking
 from deeplesion.engine.config import UsageError
-from deeplesion.engine.tracking import CTMLflowBackend, metric_name, set_trackers
+from deeplesion.engine.tracking import (
+    CTMLflowBackend,
+    CTTensorboardBackend,
+    metric_name,
+    set_trackers,
+)
 
 Calls = list[tuple[str, Any]]
 PICTURE = np.zeros((4, 6, 3), np.uint8)
@@ -24,7 +30,7 @@ FIGURES = {"froc/sens@0.5": 0.25, "train/loss": 2.0}
 
 
 def config(trackers: Any = ()) -> Config:
-    backends = [{"type": "LocalLogBackend"}, {"type": "TensorboardVisBackend"}]
+    backends = [{"type": "LocalLogBackend"}, {"type": "CTTensorboardBackend"}]
     return Config({"trackers": trackers, "visualizer": {"vis_backends": backends}})
 
 
@@ -127,7 +133,7 @@ def test_trackers_come_beside_tensorboard(monkeypatch: pytest.MonkeyPatch) -> No
     set_trackers(cfg)
     assert kinds(cfg) == [
         "LocalLogBackend",
-        "TensorboardVisBackend",
+        "CTTensorboardBackend",
         "CTWandbBackend",
         "CTMLflowBackend",
     ]
@@ -157,6 +163,32 @@ def test_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
 def test_unknown_tracker_lists_the_known_ones() -> None:
     with pytest.raises(UsageError, match=r"tensorboard, wandb, mlflow, .* got 'tensorbord'"):
         set_trackers(config("tensorbord"))
+
+
+def test_sessions_of_a_training_are_one_curve(tmp_path: Path) -> None:
+    cfg = Config({"model": {"type": "MaskRCNN"}})
+    for session, begin in (("first", 0), ("resumed", 4)):
+        backend = CTTensorboardBackend(str(tmp_path / session / "vis_data"))
+        backend.add_config(cfg)
+        backend.begin_at(begin)
+        for step in range(begin + 1, begin + 7):
+            backend.add_scalars({"train/loss": float(begin)}, step)
+            backend.add_image("overlays/a", PICTURE, step)
+        backend.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["tensorboard"]
+    read = EventAccumulator(str(tmp_path / "tensorboard"))
+    read.Reload()
+    # The first session died after iteration 6, its checkpoint was of iteration 4.
+    curve = [(event.step, event.value) for event in read.Scalars("train/loss")]
+    assert curve == [(step, 0.0 if step <= 4 else 4.0) for step in range(1, 11)]
+    assert "config/text_summary" in read.Tags()["tensors"]
+
+
+def test_nothing_logged_leaves_no_events(tmp_path: Path) -> None:
+    backend = CTTensorboardBackend(str(tmp_path / "session" / "vis_data"))
+    backend.add_config(Config({}))
+    backend.close()
+    assert not list(tmp_path.iterdir())
 
 
 def test_metric_names() -> None:
