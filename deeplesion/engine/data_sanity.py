@@ -20,7 +20,7 @@ PLAUSIBLE_MM = (0.2, 20.0)
 SOME_LOST, MANY_LOST = 0.05, 0.5
 #: Narrower boxes hold nothing, in px.
 NARROWEST = 1.0
-SHOWN = 3
+SHOWN, SHOWN_INTERVALS = 3, 6
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,17 @@ class DataFacts:
 
     def __str__(self) -> str:
         """One line."""
-        patients = counted(len(set(self.patients)), "patient")
+        counts = [
+            counted(len(self.files), "image"),
+            counted(sum(self.lesions), "lesion"),
+            counted(len(set(self.patients)), "patient"),
+        ]
         rounded = Counter(_interval_name(mm) for mm in self.intervals)
-        slices = ", ".join(f"{name}: {count}" for name, count in sorted(rounded.items())[:6])
-        return (
-            f"{counted(len(self.files), 'image')}, {counted(sum(self.lesions), 'lesion')}, {patients} "
-            f"({slices}{', ...' if len(rounded) > 6 else ''})"
+        slices = [f"{name}: {count}" for name, count in sorted(rounded.items())]
+        shown = ", ".join(
+            [*slices[:SHOWN_INTERVALS], *(["..."] if slices[SHOWN_INTERVALS:] else [])]
         )
+        return f"{', '.join(counts)} ({shown})"
 
 
 @dataclass

@@ -178,7 +178,7 @@ def check_checkpoints(turns: Sequence[int], last: int, unit: str, interim: bool 
             f"a checkpoint is saved {when}: a run that dies begins anew",
             f"set default_hooks.checkpoint.interval to a part of {last} {unit}",
         )
-    return Finding(OK, f"a checkpoint is saved {counted(len(turns), 'time')} in {last} {unit}")
+    return Finding(OK, f"{saved} in {last} {unit}")
 
 
 def check_save_best(wanted: str | Sequence[str] | None, given: Iterable[str]) -> Finding:
