@@ -52,10 +52,9 @@ class DataFacts:
         ]
         rounded = Counter(_interval_name(mm) for mm in self.intervals)
         slices = [f"{name}: {count}" for name, count in sorted(rounded.items())]
-        shown = ", ".join(
-            [*slices[:SHOWN_INTERVALS], *(["..."] if slices[SHOWN_INTERVALS:] else [])]
-        )
-        return f"{', '.join(counts)} ({shown})"
+        if len(slices) > SHOWN_INTERVALS:
+            slices[SHOWN_INTERVALS:] = ["..."]
+        return f"{', '.join(counts)} ({', '.join(slices)})"
 
 
 @dataclass

@@ -167,10 +167,9 @@ def check_checkpoints(turns: Sequence[int], last: int, unit: str, interim: bool 
         turns, last, unit: As of :func:`check_validation`.
         interim: Whether others are saved in between, by the clock or by iterations.
     """
+    saved = f"a checkpoint is saved {counted(len(turns), 'time')}"
     if interim:
-        return Finding(
-            OK, f"checkpoints are saved {counted(len(turns), 'time')}, and others in between"
-        )
+        return Finding(OK, f"{saved}, and others in between")
     if not turns or turns[0] >= last:
         when = "only at the end" if turns else "never"
         return Finding(
