@@ -123,7 +123,8 @@ def try_pipeline(dataset: Any, number: int, budget: float = math.inf) -> Pipelin
         facts.images += 1
         lesions = sum(not lesion.get("ignore_flag") for lesion in info.get("instances", ()))
         try:
-            sample = dataset.pipeline(info)
+            # Data sets in wrappers only give whole samples.
+            sample = dataset.pipeline(info) if hasattr(dataset, "pipeline") else dataset[index]
         except Exception as error:  # whatever a pipeline fails with is what is looked for
             facts.failures.append(f"{name}: {type(error).__name__}: {error}".splitlines()[0])
             continue

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def choose_images(infos: Sequence[dict[str, Any]], number: int) -> list[str]:
     """
     strata: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for info in infos:
-        if info.get("instances"):
+        if info.get("instances") and info.get("file_name"):
             interval = info.get("slice_interval")
             strata[interval_stratum(float("nan") if interval is None else interval)].append(info)
     queues = [_spread(strata[name], number) for name in ("thin", "thick", "other")]
@@ -100,6 +101,7 @@ class ValidationOverlayHook(Hook):
         self._drawer = CTVisualizationHook(os.devnull, score_threshold=score_threshold)
         self._chosen: list[str] | None = None
         self._pictures: dict[str, Image] = {}
+        self._failed = False
 
     def before_val_epoch(self, runner: Any) -> None:
         """Choose the images, once."""
@@ -120,7 +122,8 @@ class ValidationOverlayHook(Hook):
         for sample in outputs or ():
             name = sample.metainfo.get("file_name")
             if name in (self._chosen or ()):
-                self._pictures[name] = scaled(self._drawer.draw(sample), WIDTH)
+                with self._not_fatal(runner):
+                    self._pictures[name] = scaled(self._drawer.draw(sample), WIDTH)
 
     def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
         """Write them."""
@@ -132,17 +135,30 @@ class ValidationOverlayHook(Hook):
         # Outside a training, e.g. in a validation alone, there is no iteration to show.
         if not is_main_process() or not pictures:
             return
-        step = runner.iter
-        for name in sorted(pictures):
+        with self._not_fatal(runner):
+            self._write(runner, pictures)
+
+    def _write(self, runner: Any, pictures: dict[str, Image]) -> None:
+        names, step = sorted(pictures), runner.iter
+        for name in names:
             runner.visualizer.add_image(f"{FOLDER}/{Path(name).stem}", pictures[name], step)
         folder = Path(runner.work_dir) / FOLDER
-        columns = 3 if len(pictures) > 4 else 2
-        sheet = montage([pictures[name] for name in sorted(pictures)], columns, background=24)
+        columns = 3 if len(names) > 4 else 2
+        sheet = montage([pictures[name] for name in names], columns, background=24)
         save_image(folder / f"iter_{step:08d}.png", sheet)
-        for name in surplus_sheets(
-            sorted(p.name for p in folder.glob("iter_*.png")), self.max_sheets
-        ):
+        sheets = sorted(path.name for path in folder.glob("iter_*.png"))
+        for name in surplus_sheets(sheets, self.max_sheets):
             (folder / name).unlink(missing_ok=True)
+
+    @contextmanager
+    def _not_fatal(self, runner: Any) -> Iterator[None]:
+        """A picture that cannot be drawn or written must not end a training; it is told once."""
+        try:
+            yield
+        except (KeyError, ValueError, OSError) as error:
+            if not self._failed:
+                runner.logger.warning(f"no overlay of the validation: {error}")
+            self._failed = True
 
 
 def scaled(picture: Image, width: int) -> Image:

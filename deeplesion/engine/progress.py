@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
 import time
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass, fields
@@ -66,7 +67,9 @@ def resident_mib() -> float:
 
 def peak_resident_mib() -> float:
     """Largest resident memory that this process had, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # In bytes on a Mac, else in KiB.
+    return peak / (MIB if sys.platform == "darwin" else 1024)
 
 
 def gpu_peak_mib() -> float:

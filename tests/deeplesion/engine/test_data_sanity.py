@@ -150,6 +150,21 @@ def test_pipeline_that_fails_is_named() -> None:
     assert "fails on 2 of 2 images: a: ValueError: slice 3 is torn" in finding.what
 
 
+def test_wrapped_data_sets_give_samples() -> None:
+    class Wrapped:
+        def __len__(self) -> int:
+            return 1
+
+        def get_data_info(self, index: int) -> dict:
+            return info("a")
+
+        def __getitem__(self, index: int) -> dict:
+            return sample([BOX])
+
+    found = try_pipeline(Wrapped(), 8)
+    assert (found.lesions_in, found.lesions_out, found.failures) == (1, 1, [])
+
+
 def test_pipeline_is_tried_on_a_bounded_part() -> None:
     seen = []
 

@@ -69,10 +69,12 @@ class FakeRunner(SimpleNamespace):
         data = SimpleNamespace(get_data_info=infos.__getitem__)
         data = type("Data", (), {"__len__": lambda s: len(infos), **vars(data)})()
         self.images: list[tuple[str, int]] = []
+        self.warnings: list[str] = []
         super().__init__(
             work_dir=str(folder),
             iter=0,
             val_dataloader=SimpleNamespace(dataset=data),
+            logger=SimpleNamespace(warning=self.warnings.append),
             visualizer=SimpleNamespace(add_image=lambda n, i, step: self.images.append((n, step))),
         )
 
@@ -115,6 +117,26 @@ def test_processes_give_theirs_to_the_main_one(
     monkeypatch.setattr(overlays, "is_main_process", lambda: False)
     validate(hook, runner, ["0.png", "1.png"])
     assert len(runner.images) == 2
+
+
+def test_pictures_that_fail_do_not_end_a_training(
+    hook: ValidationOverlayHook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(sample: object) -> None:
+        raise KeyError("data samples lack window")
+
+    monkeypatch.setattr(hook._drawer, "draw", fail)
+    runner = FakeRunner(tmp_path, [info(f"{i}.png", 1.0, i) for i in range(4)])
+    for _ in range(2):
+        validate(hook, runner, [f"{i}.png" for i in range(4)])
+    assert len(runner.warnings) == 1
+    assert "lack window" in runner.warnings[0]
+
+
+def test_data_sets_of_another_kind_have_none(hook: ValidationOverlayHook, tmp_path: Path) -> None:
+    runner = FakeRunner(tmp_path, [{"img_path": "a.jpg", "instances": [{}]}])
+    validate(hook, runner, ["a.jpg"])
+    assert not runner.images
 
 
 def test_no_overlays_on_request(tmp_path: Path) -> None:
