@@ -18,6 +18,10 @@ with quiet_imports():
         guard,
         loops,
         optim_wrapper,
+        overlays,
+        progress,
+        summary,
+        tracking,
         training_log,
     )
     from deeplesion.evaluation import froc_metric  # noqa: F401

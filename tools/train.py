@@ -37,14 +37,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--cfg-options", nargs="+", action=DictAction, help="override settings: key=value ..."
     )
+    dry_run = (
+        "try two steps, a validation and a resume; say how long all takes and what looks wrong"
+    )
+    parser.add_argument("--dry-run", action="store_true", help=dry_run)
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
     return parser.parse_args(argv)
 
 
 def train(args: argparse.Namespace) -> None:
     """Train as the arguments say."""
-    from deeplesion.engine import config, distributed
+    from deeplesion.engine import config, distributed, dry_run, tracking
     from deeplesion.engine.runner import CTRunner
+    from deeplesion.engine.summary import summarized
     from deeplesion.inference.memory import keep_freed_memory
 
     keep_freed_memory()
@@ -58,10 +63,15 @@ def train(args: argparse.Namespace) -> None:
         config.use_amp(cfg)
     if args.auto_scale_lr:
         config.use_auto_scale_lr(cfg)
+    tracking.set_trackers(cfg)
     if args.resume is not None:
         cfg.resume = args.resume
     with distributed.process_group(cfg):
-        CTRunner.from_cfg(cfg).train()
+        if args.dry_run:
+            return dry_run.dry_run(cfg)
+        runner = CTRunner.from_cfg(cfg)
+        with summarized(runner):
+            runner.train()
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -3,7 +3,7 @@ default_scope = "mmdet"
 
 default_hooks = dict(
     timer=dict(type="IterTimerHook"),
-    logger=dict(type="LoggerHook", interval=50),
+    logger=dict(type="CTLoggerHook", interval=50),
     param_scheduler=dict(type="ParamSchedulerHook"),
     checkpoint=dict(
         type="ResumableCheckpointHook",
@@ -19,7 +19,11 @@ default_hooks = dict(
     scalars=dict(type="ScalarsHook"),
 )
 # Batch norms are normalized per process; their running statistics are averaged over processes.
-custom_hooks = [dict(type="SyncBuffersHook")]
+custom_hooks = [
+    dict(type="SyncBuffersHook"),
+    dict(type="ValidationOverlayHook"),
+    dict(type="SummaryHook"),
+]
 
 env_cfg = dict(
     cudnn_benchmark=True,
@@ -28,9 +32,10 @@ env_cfg = dict(
 )
 randomness = dict(seed=0)
 
-vis_backends = [dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")]
+trackers = []  # ["wandb", "mlflow"]: where curves and pictures go beside TensorBoard
+vis_backends = [dict(type="LocalLogBackend"), dict(type="CTTensorboardBackend")]
 visualizer = dict(type="Visualizer", vis_backends=vis_backends, name="visualizer")
-log_processor = dict(type="LogProcessor", window_size=50, by_epoch=True)
+log_processor = dict(type="LogProcessor", window_size=50, by_epoch=True, log_with_hierarchy=True)
 log_level = "INFO"
 load_from = None
 resume = False
