@@ -13,13 +13,15 @@ with quiet_imports():
 
     from deeplesion import visualization  # noqa: F401
     from deeplesion.datasets import deeplesion  # noqa: F401
-    from deeplesion.engine import optim_wrapper  # noqa: F401
+    from deeplesion.engine import distributed, optim_wrapper  # noqa: F401
     from deeplesion.evaluation import froc_metric  # noqa: F401
     from deeplesion.models import (  # noqa: F401
         backbones,
         data_preprocessor,
+        joint_losses,
         losses,
         necks,
+        sampling,
         slice_backbone,
         timm_backbone,
     )
@@ -30,4 +32,4 @@ with quiet_imports():
         roi_head,
         rpn_head,
     )
-    from deeplesion.transforms import geometric, intensity, loading, resizing  # noqa: F401
+    from deeplesion.transforms import geometric, intensity, loading, resizing, seeding  # noqa: F401

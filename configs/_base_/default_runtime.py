@@ -10,8 +10,11 @@ default_hooks = dict(
     ),
     sampler_seed=dict(type="DistSamplerSeedHook"),
 )
-# Batch norms are normalized per process; their running statistics are averaged over processes.
+# For batch norms that are normalized per process (sync_bn=None): their running statistics are
+# averaged over processes.
 custom_hooks = [dict(type="SyncBuffersHook")]
+# Batch norms take the batches of all processes, on any device.
+sync_bn = "torch"
 
 env_cfg = dict(
     cudnn_benchmark=True,
