@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 # What waits for longer waits for ever.
-PATIENCE = 60
+PATIENCE = 300
 
 
 def run_processes(function: Callable, processes: int, *arguments: Any) -> list:

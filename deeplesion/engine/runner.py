@@ -7,6 +7,7 @@ from typing import Any
 
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import nn
@@ -14,6 +15,7 @@ from torch import nn
 from deeplesion.engine.checkpoint import CheckpointError, describe_operators, read_checkpoint
 from deeplesion.engine.compilation import compile_parts
 from deeplesion.engine.fit import NAME_CHANGES, check_fit, nothing_fits, revise_names
+from deeplesion.engine.lr_scaling import accumulation_of, scale_learning_rates
 from deeplesion.engine.pretrained import describe_load, fit_detector_weights
 
 # mmengine's checkpoint hook warns of mmengine's own use of deprecated names; no user can act on it.
@@ -83,6 +85,25 @@ class CTRunner(Runner):
         """Save a checkpoint that records the model's operators as ``meta['operators']``."""
         operators = describe_operators(self._bare_model())
         super().save_checkpoint(*args, meta={**(meta or {}), "operators": operators}, **kwargs)
+
+    def scale_lr(self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None) -> None:
+        """Scale the learning rate with the images per step; mmengine forgets accumulated batches.
+
+        Args:
+            optim_wrapper: Just built.
+            auto_scale_lr: ``enable``, and ``base_batch_size``, for which the rate is given.
+        """
+        if not (auto_scale_lr or {}).get("enable"):
+            return
+        loader = self._train_dataloader
+        own = loader["batch_size"] if isinstance(loader, dict) else loader.batch_size
+        steps = accumulation_of(optim_wrapper)
+        images, base = own * self.world_size * steps, auto_scale_lr["base_batch_size"]
+        factor = scale_learning_rates(optim_wrapper, images, base)
+        self.logger.info(
+            f"Learning rate scaled by {factor:g}: it is given for {base} images per step, there "
+            f"are {images} ({own} per batch, {self.world_size} processes, {steps} batches per step)"
+        )
 
     def load_checkpoint(
         self,
