@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 import tempfile
 import traceback
@@ -56,6 +57,7 @@ def _work(
     pipe: Connection, group: tuple[Path, int, int], function: Callable, arguments: tuple
 ) -> None:
     torch.set_num_threads(1)
+    os.environ["LOCAL_RANK"] = str(group[1])
     store, rank, processes = group
     try:
         dist.init_process_group(
@@ -66,7 +68,9 @@ def _work(
             timeout=timedelta(seconds=PATIENCE),
         )
         result = function(*arguments)
-        dist.destroy_process_group()
+        # Tools leave it by themselves.
+        if dist.is_initialized():
+            dist.destroy_process_group()
         # As bytes: PyTorch would share the memory of tensors, which ends with this process.
         pipe.send_bytes(pickle.dumps((True, result)))
     except BaseException:

@@ -34,7 +34,7 @@ status=0
 if [ "${LAUNCHER:-torchrun}" = slurm ]; then
     # No task may end the others, which may be writing: they have some minutes after the first.
     srun --ntasks="$((nodes * processes))" --ntasks-per-node="$processes" \
-        --cpus-per-task="$((${SLURM_CPUS_PER_TASK:-processes} / processes))" \
+        --cpus-per-task="$((${SLURM_CPUS_PER_TASK:-$processes} / processes))" \
         --kill-on-bad-exit=0 --wait=300 \
         "${PYTHON:-python}" -u "$tools/train.py" "${arguments[@]}" --launcher slurm || status=$?
 else

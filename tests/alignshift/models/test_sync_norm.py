@@ -51,7 +51,7 @@ class Stack(nn.Module):
 
     def __init__(self, fused: bool) -> None:
         super().__init__()
-        settings = {"num_init_features": 4, "growth_rate": 4, "block_config": (2, 1, 1)}
+        settings = {"num_init_features": 8, "growth_rate": 8, "block_config": (2, 1, 1)}
         self.net = DenseNetCustomTrunc3dAlign(in_channels=1, fused=fused, **settings)
 
     def forward(self, x: Tensor) -> Tensor:
