@@ -23,7 +23,7 @@ PATIENCE = 300
 def run_processes(function: Callable, processes: int, *arguments: Any) -> list:
     """What a function gives in each of several processes, by rank.
 
-    They are forked: nothing is imported again, and arguments need not be picklable; results must be.
+    They are forked: nothing is imported again, and arguments need not be picklable, but results.
 
     Args:
         function: Called inside of a process group.

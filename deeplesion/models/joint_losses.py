@@ -2,8 +2,9 @@
 
 mmdetection's heads divide a sum over samples by the number of samples *of the process*, and the
 processes average the gradients: a lesion counts the more, the fewer there are beside it on its
-process. Here each sum is divided by the number of samples of all processes, so that the average over
-the processes is what one process would compute from the whole batch. On one process nothing changes.
+process. Here each sum is divided by the mean number of samples of the processes, so that the
+average over them is what one process would compute from the whole batch. On one process nothing
+changes.
 
 FCOS, ATSS and DINO of mmdetection count over processes themselves.
 """

@@ -134,9 +134,7 @@ def test_signals_go_to_the_workers_and_decide_on_the_exit(tmp_path: Path) -> Non
     assert (tmp_path / "stop").exists()
 
 
-@pytest.mark.parametrize(
-    ("number", "expected"), [(signal.SIGTERM, 143), (signal.SIGUSR1, REQUEUE)]
-)
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGTERM, 143), (signal.SIGUSR1, REQUEUE)])
 def test_signals_before_there_are_workers(number: int, expected: int, tmp_path: Path) -> None:
     own = Launch(tmp_path)
     os.kill(os.getpid(), number)

@@ -6,7 +6,8 @@ model = dict(
     backbone=dict(_delete_=True, **_base_.slice_backbone),
     neck=[_base_.slice_collapse, _base_.model.neck],
     rpn_head=dict(
-        type="JointRPNHead", anchor_generator=dict(scales=[4])  # 16 to 256 px, half of COCO's
+        type="JointRPNHead",
+        anchor_generator=dict(scales=[4]),  # 16 to 256 px, half of COCO's
     ),
     roi_head=dict(
         bbox_head=dict(type="JointShared2FCBBoxHead", num_classes=1),

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from mmdet.registry import MODELS
 from mmengine.config import Config
-from torch import Tensor, nn
+from torch import Tensor
 
 from deeplesion.engine.distributed import CTDistributedDataParallel
 from deeplesion.models.inputs import CTInputs
@@ -130,6 +130,28 @@ def test_images_without_lesions_leave_no_weight_without_a_gradient(
     assert difference(gradients(cfg, data), together[0]) < EXACT
 
 
+@pytest.mark.parametrize(
+    "leaf",
+    [
+        "alignshift/mask-rcnn_alignshift-r50-fpn_7x2mm_20e_deeplesion.py",
+        "a3d/cascade-mask-rcnn_a3d-r50-fpn_7x2mm_20e_deeplesion.py",
+        "acs/retinanet_acs-r50-fpn_7x2mm_20e_deeplesion.py",
+        "i3d/fcos_i3d-r50-fpn_7x2mm_20e_deeplesion.py",
+        "tsm/atss_tsm-r50-fpn_7x2mm_20e_deeplesion.py",
+        "a3d/dino_a3d-r50_7x2mm_20e_deeplesion.py",
+    ],
+)
+def test_no_detector_needs_to_look_for_unused_weights(leaf: str, synthetic_root: Path) -> None:
+    cfg = slim(leaf)
+    model = MODELS.build(cfg.model).train()
+    data = emptied(training_batch(cfg, synthetic_root), [0, 1])
+    ready = model.data_preprocessor(data, training=True)
+    total, _ = model.parse_losses(model(**ready, mode="loss"))
+    total.backward()
+    assert torch.isfinite(total)
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+
 def test_one_process_divides_as_ever() -> None:
     assert joint_divisor(7) == 7
     assert joint_factors([7, 0], EPS) == [1, 1]
@@ -165,5 +187,4 @@ def test_box_head_without_a_roi_keeps_its_layers_in_the_graph() -> None:
     targets = none.long(), none, torch.zeros(0, 4), torch.zeros(0, 4)
     losses = head.loss(scores, boxes, torch.zeros(0, 5), *targets)
     sum(losses.values()).backward()
-    parameters: nn.Module = head
-    assert all(p.grad is not None and not p.grad.any() for p in parameters.parameters())
+    assert all(p.grad is not None and not p.grad.any() for p in head.parameters())
