@@ -15,6 +15,7 @@ with quiet_imports():
     from deeplesion.datasets import deeplesion, samplers  # noqa: F401
     from deeplesion.engine import (  # noqa: F401
         checkpoint_hook,
+        distributed,
         guard,
         loops,
         optim_wrapper,
@@ -29,8 +30,10 @@ with quiet_imports():
         assigners,
         backbones,
         data_preprocessor,
+        joint_losses,
         losses,
         necks,
+        sampling,
         slice_backbone,
         timm_backbone,
     )
@@ -41,4 +44,4 @@ with quiet_imports():
         roi_head,
         rpn_head,
     )
-    from deeplesion.transforms import geometric, intensity, loading, resizing  # noqa: F401
+    from deeplesion.transforms import geometric, intensity, loading, resizing, seeding  # noqa: F401

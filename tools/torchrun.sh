@@ -1,8 +1,15 @@
 #!/usr/bin/env bash
-# Run a tool in several processes of this machine: one a GPU, or on the CPU where there is none.
+# Run a tool in several processes: one a GPU, or on the CPU where there is none.
 # usage: tools/torchrun.sh TOOL PROCESSES [arguments of the tool]
-# Several nodes: set NNODES, NODE_RANK, MASTER_ADDR and PORT on each.
-# Without them a free port is chosen, so that two runs on one machine do not meet.
+# PROCESSES of each node. Without the variables below a free port of this machine is chosen, so that
+# two runs on it do not meet.
+#   NNODES         number of nodes, or MIN:MAX of them
+#   RDZV_ENDPOINT  HOST:PORT of one of the nodes, the same on all: they find each other there
+#   RDZV_ID        a name of the run, where several meet at one endpoint
+#   NODE_RANK      0 on the node of the endpoint; needed where it cannot be told by its name
+#   LOCAL_ADDR     address of this node, where its name does not lead to it
+#   MAX_RESTARTS   how often to start again after a failure; training goes on from its last checkpoint
+# The older way, without restarts over several nodes: NNODES, NODE_RANK, MASTER_ADDR and PORT.
 set -euo pipefail
 if [ $# -lt 2 ]; then
     sed -n '2,4s/^# //p' "$0" >&2
@@ -12,13 +19,24 @@ tool=$1
 processes=$2
 shift 2
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-if [ -n "${NNODES:-}${PORT:-}" ]; then
-    rendezvous=(
-        --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}"
-        --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}"
+options=(--nproc-per-node="$processes" --max-restarts="${MAX_RESTARTS:-0}")
+if [ -n "${RDZV_ENDPOINT:-}" ]; then
+    options+=(
+        --nnodes="${NNODES:-1}" --rdzv-backend=c10d --rdzv-endpoint="$RDZV_ENDPOINT"
+        --rdzv-id="${RDZV_ID:-deeplesion}"
+    )
+    if [ -n "${NODE_RANK:-}" ]; then
+        options+=(--rdzv-conf="is_host=$((NODE_RANK == 0))")
+    fi
+elif [ -n "${NNODES:-}${PORT:-}" ]; then
+    options+=(
+        --nnodes="${NNODES:-1}" --node-rank="${NODE_RANK:-0}"
+        --master-addr="${MASTER_ADDR:-127.0.0.1}" --master-port="${PORT:-29500}"
     )
 else
-    rendezvous=(--standalone)
+    options+=(--standalone)
 fi
-exec "${PYTHON:-python}" -m torch.distributed.run "${rendezvous[@]}" \
-    --nproc_per_node="$processes" "$here/$tool" "$@" --launcher pytorch
+if [ -n "${LOCAL_ADDR:-}" ]; then
+    options+=(--local-addr="$LOCAL_ADDR")
+fi
+exec "${PYTHON:-python}" "$here/launch.py" "${options[@]}" "$here/$tool" "$@" --launcher pytorch

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .stages import NormAtWork, Place, Stage, batch_moments
+from .stages import NormAtWork, Place, Stage, batch_moments, by_slice, fold
+from .sync_norm import is_synchronized, joint_moments, pixels_of_processes
 
 if TYPE_CHECKING:
     from torch.nn import BatchNorm2d
@@ -48,7 +49,11 @@ class BlockPass:
     ) -> None:
         self.layers, self.depth, self.thickness = layers, depth, thickness
         self.shape = (x.shape[0] // max(depth, 1), depth, *x.shape[2:])
-        self.pixels = x.shape[0] * x.shape[2] * x.shape[3]
+        self.pixels = [x.shape[0] * x.shape[2] * x.shape[3]]
+        norms = (norm for layer in layers for norm in (layer.norm1, layer.norm2))
+        self.joint = is_synchronized(norms)
+        if self.joint:
+            self.pixels = pixels_of_processes(*self.pixels, x.device)
         self.dtype, self.device = x.dtype, x.device
         self.wide = torch.promote_types(x.dtype, torch.float32)
         self.passed: list[_LayerPass] = []
@@ -74,12 +79,12 @@ class BlockPass:
             stop = start + new.shape[1]
             features[..., start:stop] = self._unfold(new)
             if measured:
-                moments[:, start:stop] = batch_moments(new)
+                moments[:, start:stop] = self._moments(new)
             new = self._layer(layer, features[..., :stop], moments[:, :stop], keep)
             start = stop
         features[..., start:] = self._unfold(new)
         self.memory.clear()
-        return _fold(features)
+        return fold(features)
 
     def take_bottlenecks(self) -> list[Tensor]:
         """What forward kept of each layer, for autograd to hold instead."""
@@ -93,7 +98,7 @@ class BlockPass:
         mid = self._volume(channels) if kept else self._scratch("mid", channels)
         stage1 = self._stage(layer.norm1, layer.conv1, before, moments)
         self._pointwise(stage1, before, layer.conv1.weight, mid)
-        moments = batch_moments(_fold(mid)) if layer.norm2.training else moments
+        moments = self._moments(fold(mid)) if layer.norm2.training else moments
         stage2 = self._stage(layer.norm2, layer.conv2, mid, moments)
         if keep:
             self.passed.append(_LayerPass(layer, stage1, stage2))
@@ -103,19 +108,23 @@ class BlockPass:
         self._activate(stage2, mid, mixed)
         conv, weight = layer.conv2, layer.conv2.weight.to(self.dtype)
         geometry = (conv.stride, conv.padding, conv.dilation, conv.groups)
-        return F.conv2d(_fold(mixed), weight, None, *geometry)  # type: ignore[arg-type]
+        return F.conv2d(fold(mixed), weight, None, *geometry)  # type: ignore[arg-type]
 
     def _stage(self, norm: BatchNorm2d, conv: SliceConv, x: Tensor, moments: Tensor) -> Stage:
         shift = conv.fold_shift(x.movedim(-1, 1), self.thickness)
-        return Stage(NormAtWork.of(norm, moments, self.pixels), shift)
+        return Stage(NormAtWork.of(norm, moments, sum(self.pixels), self.joint), shift)
+
+    def _moments(self, images: Tensor) -> Tensor:
+        moments = batch_moments(images)
+        return joint_moments(moments, self.pixels) if self.joint else moments
 
     def _pointwise(self, stage: Stage, x: Tensor, weight: Tensor, out: Tensor) -> None:
         """Normalize, rectify, mix and convolve with a 1 x 1 kernel."""
         kernel = weight.flatten(1).t().to(self.dtype)
         for place in self._chunks(x.shape[-1]):
-            source, target = x[place], _by_slice(out[place])
+            source, target = x[place], by_slice(out[place])
             mixed = stage.mix_(stage.rectify(source, self._like("mixed", source)), place)
-            torch.bmm(_by_slice(mixed), kernel.expand(len(target), -1, -1), out=target)
+            torch.bmm(by_slice(mixed), kernel.expand(len(target), -1, -1), out=target)
 
     def _activate(self, stage: Stage, x: Tensor, out: Tensor) -> None:
         """Normalize, rectify and mix; ``out`` may be ``x`` itself."""
@@ -199,7 +208,7 @@ class BlockPass:
         self._activate(stage, mid, mixed)
         geometry = (conv.stride, conv.padding, conv.dilation, False, (0, 0), conv.groups)
         grad, grad_kernel, _ = torch.ops.aten.convolution_backward(
-            grad_new, _fold(mixed), kernel.to(self.dtype), None, *geometry, (True, True, False)
+            grad_new, fold(mixed), kernel.to(self.dtype), None, *geometry, (True, True, False)
         )
         grad = grad.contiguous(memory_format=torch.channels_last)
         return self._unfold(grad), grad_kernel.to(kernel.dtype)
@@ -246,7 +255,7 @@ class BlockPass:
         """The gradient by some features, folded, once all layers behind them have added theirs."""
         slope, offset = moments[:, channels]
         grad = torch.addcmul(offset, x[..., channels], slope).add_(total[..., channels])
-        return _fold(grad.to(self.dtype))
+        return fold(grad.to(self.dtype))
 
     def _chunks(self, channels: int) -> Iterator[Place]:
         """Some rows of all slices of a stack at a time; on other devices than a CPU all at once."""
@@ -286,13 +295,3 @@ class BlockPass:
             memory = torch.empty(size, dtype=self.dtype, device=self.device)
             self.memory[name] = memory
         return memory[:size].view(*shape)
-
-
-def _fold(volume: Tensor) -> Tensor:
-    """(N, D, H, W, C) -> (N * D, C, H, W) in channels_last."""
-    return volume.flatten(0, 1).movedim(-1, 1)
-
-
-def _by_slice(volume: Tensor) -> Tensor:
-    """(n, D, h, W, C) -> (n * D, h * W, C)."""
-    return volume.flatten(0, 1).flatten(1, 2)

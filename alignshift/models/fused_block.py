@@ -27,12 +27,14 @@ from torch import Tensor, nn
 from alignshift.operators.recompute import autocast_dtype
 
 from .block_pass import BlockPass
+from .sync_norm import SyncBatchNorm2d
 
 if TYPE_CHECKING:
     from .dense_block import DenseLayer
 
 __all__ = ["can_fuse", "fused_block", "has_hooks", "is_recorded"]
 
+NORMS = (nn.BatchNorm2d, SyncBatchNorm2d)
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -49,7 +51,8 @@ def can_fuse(layers: Sequence[DenseLayer], x: Tensor) -> bool:
     """
     if is_recorded() or not x.numel():
         return False
-    return all(map(_is_plain, layers))
+    kinds = {type(norm) for layer in layers for norm in (layer.norm1, layer.norm2)}
+    return len(kinds) == 1 and all(map(_is_plain, layers))
 
 
 def is_recorded() -> bool:
@@ -70,7 +73,7 @@ def _is_plain(layer: DenseLayer) -> bool:
 
 
 def _is_plain_norm(norm: nn.Module) -> bool:
-    if type(norm) is not nn.BatchNorm2d or not (norm.affine and norm.track_running_stats):
+    if type(norm) not in NORMS or not (norm.affine and norm.track_running_stats):
         return False
     return norm.running_mean is not None and norm.num_batches_tracked is not None
 

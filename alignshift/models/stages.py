@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from alignshift.operators.shift import FoldShift
 
-__all__ = ["NormAtWork", "Place", "Stage", "batch_moments"]
+__all__ = ["NormAtWork", "Place", "Stage", "batch_moments", "by_slice", "fold"]
 
 PIXELS = (0, 1, 2, 3)  # all axes but the channels
 #: Stacks, slices and rows of a chunk of a volume.
@@ -48,6 +49,7 @@ class NormAtWork(NamedTuple):
         inv_std: Shape (C,), 1 / sqrt(variance + eps).
         pixels: Of how many pixels the moments were taken; 0 for running ones, which are constants
             to backward.
+        joint: Whether they are moments of the batches of all processes.
     """
 
     scale: Tensor
@@ -55,15 +57,19 @@ class NormAtWork(NamedTuple):
     mean: Tensor
     inv_std: Tensor
     pixels: int
+    joint: bool = False
 
     @classmethod
-    def of(cls, norm: nn.BatchNorm2d, moments: Tensor, pixels: int) -> NormAtWork:
+    def of(
+        cls, norm: nn.BatchNorm2d, moments: Tensor, pixels: int, joint: bool = False
+    ) -> NormAtWork:
         """Normalize as ``norm`` does now; in training its running statistics take the batch in.
 
         Args:
             norm: With affine parameters and running statistics.
             moments: Of `batch_moments`, shape (2, C); only looked at in training.
             pixels: Of how many pixels those were taken.
+            joint: Whether of the batches of all processes.
 
         Raises:
             ValueError: In training on one pixel, which has no variance.
@@ -77,7 +83,7 @@ class NormAtWork(NamedTuple):
             mean, var, pixels = norm.running_mean, norm.running_var, 0
         inv_std = (var + norm.eps).rsqrt()
         scale = norm.weight.detach() * inv_std
-        return cls(scale, norm.bias.detach() - mean * scale, mean, inv_std, pixels)
+        return cls(scale, norm.bias.detach() - mean * scale, mean, inv_std, pixels, joint)
 
     def backward(self, sums: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Gradients by the affine parameters, and what the moments of the batch add to that by x.
@@ -94,8 +100,13 @@ class NormAtWork(NamedTuple):
         grad_weight = centered * self.inv_std
         if not self.pixels:
             return grad_weight, plain, torch.zeros_like(plain), torch.zeros_like(plain)
-        slope = -self.scale * self.inv_std * grad_weight / self.pixels
-        offset = -self.scale * plain / self.pixels - slope * self.mean
+        if self.joint:
+            # Through the moments, what is here has an effect on every process.
+            sums = sums.clone()
+            dist.all_reduce(sums)
+        all_plain, all_centered = sums
+        slope = -self.scale * self.inv_std * (all_centered * self.inv_std) / self.pixels
+        offset = -self.scale * all_plain / self.pixels - slope * self.mean
         return grad_weight, plain, slope, offset
 
 
@@ -148,3 +159,13 @@ def _track(norm: nn.BatchNorm2d, mean: Tensor, var: Tensor, pixels: int) -> None
     norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), momentum)
     unbiased = var * (pixels / max(pixels - 1, 1))
     norm.running_var.lerp_(unbiased.to(norm.running_var.dtype), momentum)
+
+
+def fold(volume: Tensor) -> Tensor:
+    """(N, D, H, W, C) -> (N * D, C, H, W) in channels_last."""
+    return volume.flatten(0, 1).movedim(-1, 1)
+
+
+def by_slice(volume: Tensor) -> Tensor:
+    """(n, D, h, W, C) -> (n * D, h * W, C)."""
+    return volume.flatten(0, 1).flatten(1, 2)

@@ -18,12 +18,15 @@ default_hooks = dict(
     guard=dict(type="NonFiniteGuardHook", max_in_a_row=10, max_in_all=100),
     scalars=dict(type="ScalarsHook"),
 )
-# Batch norms are normalized per process; their running statistics are averaged over processes.
+# For batch norms that are normalized per process (sync_bn=None): their running statistics are
+# averaged over processes.
 custom_hooks = [
     dict(type="SyncBuffersHook"),
     dict(type="ValidationOverlayHook"),
     dict(type="SummaryHook"),
 ]
+# Batch norms take the batches of all processes, on any device.
+sync_bn = "torch"
 
 env_cfg = dict(
     cudnn_benchmark=True,

@@ -11,6 +11,7 @@ from mmdet.registry import LOOPS
 from mmengine.dist import is_main_process
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import nn
@@ -28,6 +29,7 @@ from deeplesion.engine.checkpoint_hook import ResumableCheckpointHook
 from deeplesion.engine.compilation import compile_parts
 from deeplesion.engine.fit import NAME_CHANGES, check_fit, nothing_fits, revise_names
 from deeplesion.engine.loops import ExactLoop
+from deeplesion.engine.lr_scaling import accumulation_of, scale_learning_rates
 from deeplesion.engine.preemption import Preempted, ShieldedWorker, StopSignals
 from deeplesion.engine.pretrained import describe_load, fit_detector_weights
 from deeplesion.engine.resuming import (
@@ -172,6 +174,25 @@ class CTRunner(Runner):
             with writing(out_dir, filename) as (folder, name):
                 super().save_checkpoint(folder, name, *args, meta=meta, **kwargs)
         self.rank_state = None
+
+    def scale_lr(self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None) -> None:
+        """Scale the learning rate with the images per step; mmengine forgets accumulated batches.
+
+        Args:
+            optim_wrapper: Just built.
+            auto_scale_lr: ``enable``, and ``base_batch_size``, for which the rate is given.
+        """
+        if not (auto_scale_lr or {}).get("enable"):
+            return
+        loader = self._train_dataloader
+        own = loader["batch_size"] if isinstance(loader, dict) else loader.batch_size
+        steps = accumulation_of(optim_wrapper)
+        images, base = own * self.world_size * steps, auto_scale_lr["base_batch_size"]
+        factor = scale_learning_rates(optim_wrapper, images, base)
+        self.logger.info(
+            f"Learning rate scaled by {factor:g}: it is given for {base} images per step, there "
+            f"are {images} ({own} per batch, {self.world_size} processes, {steps} batches per step)"
+        )
 
     def load_checkpoint(
         self,

@@ -9,6 +9,7 @@ import cv2
 import pytest
 import torch
 
+from tests.processes import run_processes
 from tests.tools.running import (
     ITERS,
     NO_WORKERS,
@@ -88,6 +89,29 @@ def test_two_processes_give_the_figures_of_one(
         json.loads((folder / "froc.json").read_text()) for folder in (tmp_path, evaluated)
     )
     assert together["metrics"] == alone["metrics"]
+
+
+def evaluate(folder: Path, checkpoint: str, data: Path) -> int:
+    """One of several processes that evaluate together."""
+    arguments = [CONFIG, checkpoint, "--work-dir", folder, "--data-root", data]
+    options = [*NO_WORKERS, "test_dataloader.batch_size=1"]
+    return call_tool(main, *arguments, "--launcher", "pytorch", options=options)
+
+
+def test_any_number_of_processes_finds_the_same(
+    trained: Path, synthetic_root: Path, tmp_path: Path
+) -> None:
+    results = []
+    for processes in (1, 2, 3):
+        folder = tmp_path / str(processes)
+        arguments = (folder, CHECKPOINT.format(trained), synthetic_root)
+        assert run_processes(evaluate, processes, *arguments) == [0] * processes
+        results.append([(folder / f"{name}.json").read_text() for name in ("froc", "predictions")])
+    assert results[0] == results[1] == results[2]
+    images = json.loads(results[0][0])["counts"]["images"]
+    # Else no process would have gotten one more than another.
+    assert images % 2
+    assert images % 3
 
 
 def test_mixed_precision_and_another_split(

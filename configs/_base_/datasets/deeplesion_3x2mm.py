@@ -27,6 +27,7 @@ train_pipeline = [
     dict(type="ResizeCT", scale=(512, 512), keep_ratio=True),
     dict(type="RandomCTFlip", prob=0.5),
     dict(type="PackDetInputs", meta_keys=meta_keys),
+    dict(type="SeedSampling"),
 ]
 test_pipeline = [
     dict(type="LoadCTSlices", num_slices=3, slice_interval=2.0),

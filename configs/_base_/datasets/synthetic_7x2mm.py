@@ -10,6 +10,7 @@ train_pipeline = [
     dict(type="RandomCTAffine", shift_limit=0.04, scale_limit=0.2, rotate_limit=15, prob=0.8),
     dict(type="RandomCTFlip", prob=0.5),
     dict(type="PackDetInputs", meta_keys=_base_.meta_keys),
+    dict(type="SeedSampling"),
 ]
 test_pipeline = [
     load_slices,

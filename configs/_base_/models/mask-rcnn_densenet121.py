@@ -10,7 +10,7 @@ model = dict(
         type="SliceCollapseFPN", in_channels=[256, 512, 1024], out_channels=512, num_slices=3
     ),
     rpn_head=dict(
-        type="RPNHead",
+        type="JointRPNHead",
         in_channels=512,
         feat_channels=512,
         anchor_generator=dict(
@@ -36,7 +36,7 @@ model = dict(
             featmap_strides=[4],
         ),
         bbox_head=dict(
-            type="Shared2FCBBoxHead",
+            type="JointShared2FCBBoxHead",
             in_channels=512,
             fc_out_channels=2048,
             roi_feat_size=7,
@@ -57,7 +57,7 @@ model = dict(
             featmap_strides=[4],
         ),
         mask_head=dict(
-            type="FCNMaskHead",
+            type="JointFCNMaskHead",
             num_convs=4,
             in_channels=512,
             conv_out_channels=256,
@@ -76,7 +76,7 @@ model = dict(
                 ignore_iof_thr=-1,
             ),
             sampler=dict(
-                type="RandomSampler",
+                type="SeededRandomSampler",
                 num=32,
                 pos_fraction=0.5,
                 neg_pos_ub=-1,
@@ -102,7 +102,7 @@ model = dict(
                 ignore_iof_thr=-1,
             ),
             sampler=dict(
-                type="RandomSampler",
+                type="SeededRandomSampler",
                 num=64,
                 pos_fraction=0.25,
                 neg_pos_ub=-1,

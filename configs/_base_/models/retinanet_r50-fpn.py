@@ -9,6 +9,8 @@ model = dict(
         dict(_base_.slice_collapse, start_level=1),
         dict(_base_.model.neck, in_channels=[512, 1024, 2048], start_level=0),
     ],
-    bbox_head=dict(num_classes=1, anchor_generator=dict(octave_base_scale=2)),
+    bbox_head=dict(
+        type="JointRetinaHead", num_classes=1, anchor_generator=dict(octave_base_scale=2)
+    ),
     test_cfg=dict(score_thr=0.001, max_per_img=50),
 )

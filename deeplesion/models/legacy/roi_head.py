@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from mmdet.models.roi_heads import StandardRoIHead
-from mmdet.models.roi_heads.bbox_heads import Shared2FCBBoxHead
-from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from mmdet.models.task_modules.samplers import SamplingResult
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
@@ -16,6 +14,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 from torch.nn.modules.utils import _pair
 
+from deeplesion.models.joint_losses import JointFCNMaskHead, JointShared2FCBBoxHead
 from deeplesion.models.legacy.masks import crop_mask_targets, paste_masks
 from deeplesion.models.legacy.nms import iou_threshold_of, multiclass_nms
 
@@ -61,7 +60,7 @@ class V1StandardRoIHead(StandardRoIHead):
 
 
 @MODELS.register_module()
-class V1Shared2FCBBoxHead(Shared2FCBBoxHead):
+class V1Shared2FCBBoxHead(JointShared2FCBBoxHead):
     """Box head that chooses its detections by :func:`~.nms.multiclass_nms`.
 
     The settings are those of :class:`mmdet.models.Shared2FCBBoxHead`.
@@ -94,7 +93,7 @@ class V1Shared2FCBBoxHead(Shared2FCBBoxHead):
 
 
 @MODELS.register_module()
-class V1FCNMaskHead(FCNMaskHead):
+class V1FCNMaskHead(JointFCNMaskHead):
     """Mask head whose targets and results are cut and pasted in whole pixels.
 
     Targets have soft edges under ``soft_mask_target=True`` in the training settings of the RoI

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import torch
-from mmdet.models.dense_heads import RPNHead
 from mmdet.registry import MODELS
 from mmdet.structures.bbox import scale_boxes
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from deeplesion.models.joint_losses import JointRPNHead
 from deeplesion.models.legacy.nms import iou_threshold_of, nms_in_order
 
 
 @MODELS.register_module()
-class V1RPNHead(RPNHead):
+class V1RPNHead(JointRPNHead):
     """RPN head that chooses its proposals as mmdetection 1.x did.
 
     Levels are suppressed apart, with the +1 pixel. Of each level the *first* ``nms_post`` kept
     boxes go on, in the order of the anchors where there are no more than ``nms_pre`` of them;
     ``min_bbox_size`` 0 filters nothing, and a size is ``x2 - x1 + 1``.
 
-    The settings are those of :class:`mmdet.models.RPNHead`; its test settings may have
+    The settings are those of :class:`~..joint_losses.JointRPNHead`; its test settings may have
     ``nms_post``, by default ``max_per_img``.
     """
 
