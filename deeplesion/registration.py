@@ -13,7 +13,7 @@ with quiet_imports():
 
     from deeplesion import visualization  # noqa: F401
     from deeplesion.datasets import deeplesion  # noqa: F401
-    from deeplesion.engine import optim_wrapper  # noqa: F401
+    from deeplesion.engine import flip_views, optim_wrapper, weight_average  # noqa: F401
     from deeplesion.evaluation import froc_metric  # noqa: F401
     from deeplesion.models import (  # noqa: F401
         backbones,

@@ -7,6 +7,7 @@ from typing import Any
 
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import nn
@@ -15,6 +16,7 @@ from deeplesion.engine.checkpoint import CheckpointError, describe_operators, re
 from deeplesion.engine.compilation import compile_parts
 from deeplesion.engine.fit import NAME_CHANGES, check_fit, nothing_fits, revise_names
 from deeplesion.engine.pretrained import describe_load, fit_detector_weights
+from deeplesion.engine.rate_scaling import by_square_root
 
 # mmengine's checkpoint hook warns of mmengine's own use of deprecated names; no user can act on it.
 UPSTREAM_NOTICES = (
@@ -78,6 +80,11 @@ class CTRunner(Runner):
         self._must_fit = True
         self._resuming = True
         super().resume(filename, *args, **kwargs)
+
+    def scale_lr(self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None) -> None:
+        """Scale learning rates with the batch size: linearly, Adam's kind by the square root."""
+        with by_square_root(optim_wrapper):
+            super().scale_lr(optim_wrapper, auto_scale_lr)
 
     def save_checkpoint(self, *args: Any, meta: dict | None = None, **kwargs: Any) -> None:
         """Save a checkpoint that records the model's operators as ``meta['operators']``."""
