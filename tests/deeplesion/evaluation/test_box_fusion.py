@@ -30,7 +30,8 @@ def papers_loop(
     boxes: list[np.ndarray], scores: list[np.ndarray], threshold: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """The steps of section 3.2 of the paper, one after the other."""
-    every = [(s, list(b)) for bs, ss in zip(boxes, scores, strict=True) for b, s in zip(bs, ss)]
+    pairs = zip(np.concatenate(scores), np.concatenate(boxes), strict=True)
+    every = [(score, list(box)) for score, box in pairs]
     clusters: list[list[tuple[float, list[float]]]] = []
     fused: list[list[float]] = []
     for score, candidate in sorted(every, key=lambda one: -one[0]):
