@@ -112,7 +112,14 @@ def show_plan(jobs: Sequence[Job]) -> None:
     print(f"{len(jobs)} trainings: {counts}")
 
 
-def make_table(runs: Sequence[Run], jobs: Sequence[Job], work_dir: str) -> None:
+def explain(outcome: Outcome) -> str:
+    """What became of a training, in words."""
+    return f"{outcome.status}: {outcome.reason}" if outcome.reason else outcome.status
+
+
+def make_table(
+    runs: Sequence[Run], jobs: Sequence[Job], outcomes: Sequence[Outcome], work_dir: str
+) -> None:
     """Write the table of what is done so far."""
     from deeplesion.engine.config import load_config
     from deeplesion.engine.evaluation_report import evaluated_cases, report_sources, settings_of
@@ -135,7 +142,7 @@ def make_table(runs: Sequence[Run], jobs: Sequence[Job], work_dir: str) -> None:
         found = read_predictions(job.predictions, cases, run.name).detections
         detections.setdefault(run.setting, {})[run.seed] = found
     rows = summarize(cases, detections, settings) if done else []
-    unfinished = {name: f"only {state}" for name, state in states.items() if state != "done"}
+    unfinished = {o.name: explain(o) for o in outcomes if states[o.name] != "done"}
     write_results(work_dir, rows, settings, unfinished)
     print((Path(work_dir) / "sweep.md").read_text(encoding="utf-8"))
 
@@ -152,11 +159,10 @@ def sweep(args: argparse.Namespace) -> list[Outcome]:
         return []
     workers = args.jobs or max(1, len(args.gpus))
     outcomes = Pool(workers, args.gpus).run(jobs)
-    make_table(runs, jobs, args.work_dir)
+    make_table(runs, jobs, outcomes, args.work_dir)
     for outcome in outcomes:
         if outcome.status not in ("done", "skipped"):
-            reason = f": {outcome.reason}" if outcome.reason else ""
-            print(f"{outcome.name}: {outcome.status}{reason}", file=sys.stderr)
+            print(f"{outcome.name}: {explain(outcome)}", file=sys.stderr)
     return outcomes
 
 

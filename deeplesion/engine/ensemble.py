@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from mmdet.registry import DATASETS, METRICS
 from mmengine.config import Config
+from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
 
 from deeplesion.engine.config import UsageError, check_checkpoint, set_result_files
@@ -78,11 +79,15 @@ def check_ensemble(members: Sequence[Member], cfg: Config, cfgs: Sequence[Config
         cfgs: The config of each member.
 
     Raises:
-        UsageError: A config has not one data set and one FROCMetric.
+        UsageError: A config has not one data set and one FROCMetric, or a member would be written
+            over.
         DataError: Members are for different images, or a file of predictions is malformed.
     """
     images = {f"data of {Path(cfg.filename or 'the config').name}": list(lesions_by_image(cfg)[0])}
     for number, (member, own) in enumerate(zip(members, cfgs, strict=True), start=1):
+        target = Path(report_sources(cfg)[1]["predictions_file"])
+        if member.finished and target.resolve() == Path(member.source).resolve():
+            raise UsageError(f"the fusion would be written over {target}: give another --work-dir")
         found = read_member(member.source).boxes if member.finished else lesions_by_image(own)[0]
         images[f"member {number} ({member.source})"] = list(found)
     check_same_images(images)
@@ -170,6 +175,7 @@ def score_ensemble(
         keys = ("img_id", "file_name", "slice_interval", "instances")
         result = {**{key: info[key] for key in keys}, "bboxes": boxes}
         results.append(result if masks is None else {**result, "masks": masks})
+    print_log(f"{len(members)} members fused:", logger="current")
     figures: dict[str, float] = metric.compute_metrics(results)
     return figures
 

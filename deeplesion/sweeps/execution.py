@@ -115,9 +115,9 @@ class Pool:
     workers: int = 1
     devices: Sequence[str] = ()
     tell: Callable[[str], None] = print
-    _running: set[subprocess.Popen] = field(default_factory=set)
-    _stopped: threading.Event = field(default_factory=threading.Event)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _running: set[subprocess.Popen] = field(default_factory=set, init=False)
+    _stopped: threading.Event = field(default_factory=threading.Event, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def run(self, jobs: Sequence[Job]) -> list[Outcome]:
         """Run jobs; one that fails stops no other.
@@ -146,6 +146,8 @@ class Pool:
     def _run(self, free: queue.SimpleQueue[str | None], job: Job, state: str) -> Outcome:
         if state == "done":
             return Outcome(job.name, "skipped")
+        if self._stopped.is_set():
+            return Outcome(job.name, "interrupted")
         device = free.get()
         start = time.monotonic()
         try:
@@ -200,8 +202,9 @@ class Pool:
 
     def _warn(self, number: int) -> None:
         self._stopped.set()
-        for process in list(self._running):
-            process.send_signal(number)
+        with self._lock:
+            for process in self._running:
+                process.send_signal(number)
 
     @contextmanager
     def _passing_on_warnings(self) -> Iterator[None]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import pytest
 
-from tests.tools.running import NO_WORKERS, SHORT, SMALL, run_tool
+from tests.tools.running import NO_WORKERS, SHORT, SMALL
 from tools.sweep import main
 
 CONFIG = SMALL.format("alignshift")
@@ -15,16 +18,24 @@ CONFIG = SMALL.format("alignshift")
 
 @pytest.fixture(scope="module")
 def swept(synthetic_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A work folder after a sweep, in which a training fails."""
+    """A work folder after a sweep, in which a training fails (at once, to save the minutes)."""
     folder = tmp_path_factory.mktemp("swept")
-    result = run_tool(
-        "tools/sweep.py", CONFIG, "--grid", "optim_wrapper.optimizer.type=AdamW,NoSuch",
-        "--work-dir", folder, "--data-root", synthetic_root, "--jobs", 2,
-        "--cfg-options", *SHORT, *NO_WORKERS, cwd=folder,
-    )  # fmt: skip
-    assert result.returncode == 1, result.stderr[-3000:]
-    assert "type-NoSuch_seed0: failed: exit code 1, see" in result.stderr
-    assert "training" in result.stdout
+    python = folder / "python"
+    python.write_text(
+        '#!/bin/bash\ncase "$*" in *NoSuch*) echo "no such optimizer"; exit 1;; esac\n'
+        f'exec {sys.executable} "$@"\n'
+    )
+    python.chmod(0o755)
+    arguments = [
+        CONFIG, "--grid", "optim_wrapper.optimizer.type=AdamW,NoSuch", "--work-dir", str(folder),
+        "--data-root", str(synthetic_root), "--jobs", "2", "--cfg-options", *SHORT, *NO_WORKERS,
+    ]  # fmt: skip
+    errors = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stderr(errors):
+        patch.setattr(sys, "executable", str(python))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        assert main(arguments) == 1
+    assert "type-NoSuch_seed0: failed: exit code 1, see" in errors.getvalue()
     return folder
 
 
@@ -35,7 +46,9 @@ def test_one_table_of_what_is_done(swept: Path) -> None:
     assert row["name"] == done.name.removesuffix("_seed0")
     froc = json.loads((done / "test/froc.json").read_text())
     assert row["means"] == {"0": froc["metrics"]["mean"]}
-    assert list(content["unfinished"].values()) == ["only begun"]
+    ((name, why),) = content["unfinished"].items()
+    assert why.startswith("failed: exit code 1, see ")
+    assert "no such optimizer" in (swept / name / "sweep_run.log").read_text()
     assert row["name"].rpartition("_")[0] in (swept / "sweep.md").read_text().replace("\\", "")
     assert (swept / "sweep.csv").read_text().startswith("setting,seeds,sens@0.5,")
 

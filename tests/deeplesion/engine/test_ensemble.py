@@ -71,7 +71,8 @@ def test_fusion_is_scored_and_written_as_one_detector(cfg: Config, tmp_path: Pat
     figures = score_ensemble(cfg, files, weights=[2, 1])
     assert figures["mean"] == 1.0
     fused = json.loads((tmp_path / "fused/predictions.json").read_text())
-    assert {row[4] for image in fused["images"] for row in image["bboxes"]} == {pytest.approx(0.7)}
+    scores = [row[4] for image in fused["images"] for row in image["bboxes"]]
+    assert scores == pytest.approx([0.7] * len(scores))  # (2 * 0.9 + 0.3) / 3
     meta = json.loads((tmp_path / "fused/froc.json").read_text())["settings"]
     assert meta["checkpoint"] == "a.pth + b.pth"
     assert meta["fusion"]["weights"] == [2, 1]
@@ -90,3 +91,10 @@ def test_members_of_other_images_are_found_before_anything_runs(
         DataError, match=r"member 1 \(b\.pth\) lacks image .* that data of mask-rcnn"
     ):
         check_ensemble([Member("other.py", "b.pth")], cfg, [fewer])
+
+
+def test_finished_predictions_are_not_written_over(cfg: Config, tmp_path: Path) -> None:
+    (tmp_path / "fused").mkdir()
+    done = perfect(cfg, tmp_path / "fused/predictions.json", 0.5)
+    with pytest.raises(UsageError, match="would be written over .*: give another --work-dir"):
+        check_ensemble([Member("mine.py", str(done))], cfg, [cfg])

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.model import BaseModel
+from mmengine.runner import IterBasedTrainLoop
 from torch import nn
 from torch.utils.data import DataLoader
 
 from deeplesion.engine.runner import CTRunner
+from deeplesion.engine.weight_average import WeightAverageHook
 
 RATE = 0.5
 seen: list[float] = []
@@ -123,3 +127,30 @@ def test_what_is_tested_is_what_the_file_holds(prefix: str, trained: Path, tmp_p
     seen.clear()
     make_runner(tmp_path, name=f"test{prefix}", load_from=str(tmp_path / "a.pth")).test()
     assert seen[0] == state[f"{prefix}weight"].item()
+
+
+def average_in_a_group(rank: int, store: str, results: Any) -> None:
+    """One of two processes that see other batches; tells its average of the running mean."""
+    torch.distributed.init_process_group("gloo", f"file://{store}", rank=rank, world_size=2)
+    runner = SimpleNamespace(model=Norm(), iter=0, _train_loop=object.__new__(IterBasedTrainLoop))
+    hook = WeightAverageHook()
+    hook.before_run(runner)
+    runner.model.norm.running_mean.fill_(1.0 + rank)
+    hook.after_train_iter(runner, 0)
+    results.put(hook.ema_model.module.norm.running_mean.item())
+    torch.distributed.destroy_process_group()
+
+
+def test_processes_have_one_average(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    results = context.SimpleQueue()
+    arguments = (str(tmp_path / "store"), results)
+    processes = [
+        context.Process(target=average_in_a_group, args=(rank, *arguments)) for rank in range(2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=120)
+        assert process.exitcode == 0
+    assert [results.get(), results.get()] == [1.5, 1.5]
