@@ -17,6 +17,7 @@ from deeplesion.engine.compilation import compile_parts
 from deeplesion.engine.fit import NAME_CHANGES, check_fit, nothing_fits, revise_names
 from deeplesion.engine.pretrained import describe_load, fit_detector_weights
 from deeplesion.engine.rate_scaling import by_square_root
+from deeplesion.engine.weight_average import check_average
 
 # mmengine's checkpoint hook warns of mmengine's own use of deprecated names; no user can act on it.
 UPSTREAM_NOTICES = (
@@ -112,6 +113,8 @@ class CTRunner(Runner):
                 f"checkpoint {filename} cannot be resumed, it holds no training state: begin a new "
                 f"training from it by --cfg-options load_from={filename}"
             )
+        if self._resuming:
+            check_average(filename, checkpoint, self.hooks)
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         revise_keys = revise_keys or NAME_CHANGES
         if strict or self._must_fit:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from mmengine.dist import all_reduce_params
-from mmengine.hooks import EMAHook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmengine.runner.loops import BaseLoop
+
+from deeplesion.engine.checkpoint import CheckpointError
 
 
 @HOOKS.register_module()
@@ -76,6 +79,24 @@ class WeightAverageHook(EMAHook):
     def _swap_ema_parameters(self) -> None:
         if self._averages:
             super()._swap_ema_parameters()
+
+
+def check_average(filename: str, checkpoint: Mapping[str, Any], hooks: Iterable[Hook]) -> None:
+    """Refuse to go on from averaged weights as if they were the newest.
+
+    Args:
+        filename: For the message.
+        checkpoint: What is to be resumed.
+        hooks: Those of the Runner.
+
+    Raises:
+        CheckpointError: It holds an average, and no hook takes that up.
+    """
+    if "ema_state_dict" in checkpoint and not any(isinstance(hook, EMAHook) for hook in hooks):
+        raise CheckpointError(
+            f"checkpoint {filename} is of a training that averages its weights: to resume it, have "
+            'dict(type="WeightAverageHook") in custom_hooks, as its config had'
+        )
 
 
 def _on_cpu(state_dict: dict[str, Any]) -> dict[str, Any]:

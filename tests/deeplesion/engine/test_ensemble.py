@@ -96,5 +96,5 @@ def test_members_of_other_images_are_found_before_anything_runs(
 def test_finished_predictions_are_not_written_over(cfg: Config, tmp_path: Path) -> None:
     (tmp_path / "fused").mkdir()
     done = perfect(cfg, tmp_path / "fused/predictions.json", 0.5)
-    with pytest.raises(UsageError, match="would be written over .*: give another --work-dir"):
+    with pytest.raises(UsageError, match=r"would be written over .*: give another --work-dir"):
         check_ensemble([Member("mine.py", str(done))], cfg, [cfg])

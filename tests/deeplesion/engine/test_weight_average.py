@@ -16,6 +16,7 @@ from mmengine.runner import IterBasedTrainLoop
 from torch import nn
 from torch.utils.data import DataLoader
 
+from deeplesion.engine.checkpoint import CheckpointError
 from deeplesion.engine.runner import CTRunner
 from deeplesion.engine.weight_average import WeightAverageHook
 
@@ -68,9 +69,8 @@ def make_runner(folder: Path, epochs: int = 1, name: str = "", **options: Any) -
         test_dataloader=loader,
         test_cfg={},
         test_evaluator=Evaluator(First()),
-        custom_hooks=[{"type": "WeightAverageHook", "gamma": 1}],
         default_hooks={"checkpoint": {**checkpoints, "rule": "less"}},
-        **options,
+        **{"custom_hooks": [{"type": "WeightAverageHook", "gamma": 1}], **options},
     )
 
 
@@ -118,6 +118,12 @@ def test_resumed_training_is_the_same(trained: Path, tmp_path: Path) -> None:
         assert whole[part].keys() == resumed[part].keys()
         for name, value in whole[part].items():
             assert torch.equal(value, resumed[part][name]), name
+
+
+def test_averaged_weights_do_not_pass_for_the_newest(trained: Path, tmp_path: Path) -> None:
+    options = {"load_from": str(trained / "epoch_1.pth"), "resume": True, "custom_hooks": []}
+    with pytest.raises(CheckpointError, match=r"epoch_1\.pth is of a training that averages"):
+        make_runner(tmp_path / "bare", 2, **options).train()
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
