@@ -54,6 +54,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="write WORK_DIR/report: intervals, strata, worst misses, report.html",
     )
+    add_fusion_options(parser)
+    parser.add_argument("--amp", action="store_true", help="evaluate in mixed precision")
+    parser.add_argument(
+        "--cfg-options", nargs="+", action=DictAction, help="override settings: key=value ..."
+    )
+    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
+    return parser.parse_args(argv)
+
+
+def add_fusion_options(parser: argparse.ArgumentParser) -> None:
+    """Options of flipped views and of several checkpoints."""
     parser.add_argument(
         "--tta",
         nargs="*",
@@ -70,12 +81,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--fusion-weights", type=float, nargs="+", help="how much each checkpoint counts"
     )
-    parser.add_argument("--amp", action="store_true", help="evaluate in mixed precision")
-    parser.add_argument(
-        "--cfg-options", nargs="+", action=DictAction, help="override settings: key=value ..."
-    )
-    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
-    return parser.parse_args(argv)
 
 
 def read(args: argparse.Namespace, path: str) -> Config:
