@@ -14,6 +14,7 @@ from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
 
 from deeplesion.engine.config import UsageError, check_checkpoint, set_result_files
+from deeplesion.engine.distributed import prepare_distributed
 from deeplesion.engine.evaluation_report import report_sources
 from deeplesion.engine.runner import CTRunner
 from deeplesion.evaluation.box_fusion import IOU_THRESHOLD
@@ -129,6 +130,7 @@ def evaluate_members(members: Sequence[Member], cfgs: Sequence[Config], folder: 
         cfg.experiment_name = f"{cfg.get('experiment_name') or 'ensemble'}_{number}"
         cfg.load_from = member.source
         set_result_files(cfg, Path(cfg.work_dir))
+        prepare_distributed(cfg)
         run_test(cfg)
         gc.collect()
         if torch.cuda.is_available():
