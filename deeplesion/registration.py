@@ -16,6 +16,7 @@ with quiet_imports():
     from deeplesion.engine import (  # noqa: F401
         checkpoint_hook,
         distributed,
+        flip_views,
         guard,
         loops,
         optim_wrapper,
@@ -24,6 +25,7 @@ with quiet_imports():
         summary,
         tracking,
         training_log,
+        weight_average,
     )
     from deeplesion.evaluation import froc_metric  # noqa: F401
     from deeplesion.models import (  # noqa: F401

@@ -38,6 +38,7 @@ NUMPY_ONLY = (
     "deeplesion/evaluation/analysis.py",
     "deeplesion/evaluation/analysis_page.py",
     "deeplesion/evaluation/bootstrap.py",
+    "deeplesion/evaluation/box_fusion.py",
     "deeplesion/evaluation/calibration.py",
     "deeplesion/evaluation/cases.py",
     "deeplesion/evaluation/coco.py",
@@ -51,6 +52,7 @@ NUMPY_ONLY = (
     "deeplesion/evaluation/outcomes.py",
     "deeplesion/evaluation/overlaps.py",
     "deeplesion/evaluation/plots.py",
+    "deeplesion/evaluation/prediction_fusion.py",
     "deeplesion/evaluation/prediction_rows.py",
     "deeplesion/evaluation/predictions.py",
     "deeplesion/evaluation/reference.py",
@@ -67,6 +69,7 @@ NUMPY_ONLY = (
     "deeplesion/offline_page.py",
     "deeplesion/pictures.py",
     "deeplesion/scans",
+    "deeplesion/sweeps/results.py",
 )
 
 

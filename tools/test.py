@@ -1,16 +1,27 @@
-"""Evaluate a checkpoint by FROC: froc.json, froc.png, predictions.json and overlays."""
+"""Evaluate a checkpoint, or several as one, by FROC.
+
+Writes froc.json, froc.png, predictions.json and, where asked for, a report and overlays. Of several
+checkpoints the boxes are fused (weighted box fusion); each has its own results in a folder below.
+"""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mmengine.config import DictAction
+from mmengine.config import Config, DictAction
+
+if TYPE_CHECKING:
+    from deeplesion.engine.ensemble import Member
 
 EXAMPLE = """example:
   CONFIG=configs/alignshift/mask-rcnn_alignshift-densenet121_3x2mm_20e_deeplesion.py
   python tools/test.py $CONFIG work_dirs/alignshift/best_froc_mean_epoch_20.pth \\
       --data-root data/deeplesion --show-dir overlays
+
+  # flipped views, too, and two checkpoints as one; a third of another config, a fourth finished
+  python tools/test.py $CONFIG a.pth b.pth other_config.py:c.pth done/predictions.json --tta
 """
 
 
@@ -20,7 +31,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("config", help="config file")
-    parser.add_argument("checkpoint", help="checkpoint file")
+    parser.add_argument(
+        "checkpoint",
+        nargs="+",
+        help="checkpoint; several (CHECKPOINT, CONFIG:CHECKPOINT or a finished predictions.json) "
+        "are evaluated one by one and fused",
+    )
     parser.add_argument(
         "--work-dir", help="folder of the results (default: work_dirs/CONFIG/SPLIT)"
     )
@@ -38,6 +54,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="write WORK_DIR/report: intervals, strata, worst misses, report.html",
     )
+    add_fusion_options(parser)
     parser.add_argument("--amp", action="store_true", help="evaluate in mixed precision")
     parser.add_argument(
         "--cfg-options", nargs="+", action=DictAction, help="override settings: key=value ..."
@@ -46,37 +63,103 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def test(args: argparse.Namespace) -> None:
-    """Evaluate as the arguments say."""
-    from mmengine.dist import is_main_process
+def add_fusion_options(parser: argparse.ArgumentParser) -> None:
+    """Options of flipped views and of several checkpoints."""
+    parser.add_argument(
+        "--tta",
+        nargs="*",
+        metavar="VIEW",
+        help="see every image flipped, too, and fuse: horizontal (alone by default), vertical, "
+        "diagonal, slices (their order reversed)",
+    )
+    parser.add_argument(
+        "--fusion-iou",
+        type=float,
+        default=0.55,
+        help="boxes fuse if their IoU is more than this (default: 0.55)",
+    )
+    parser.add_argument(
+        "--fusion-weights", type=float, nargs="+", help="how much each checkpoint counts"
+    )
 
-    from deeplesion.engine import config, distributed
-    from deeplesion.engine.evaluation_report import report_sources, write_test_report
-    from deeplesion.engine.runner import CTRunner
-    from deeplesion.inference.memory import keep_freed_memory
 
-    keep_freed_memory()
-    cfg = config.load_config(args.config, args.cfg_options, args.data_root)
+def read(args: argparse.Namespace, path: str) -> Config:
+    """A config as the arguments change it."""
+    from deeplesion.engine import config
+    from deeplesion.engine.flip_views import use_views
+
+    cfg = config.load_config(path, args.cfg_options, args.data_root)
     if args.split is not None:
         config.set_test_split(cfg, args.split)
     config.set_work_dir(cfg, args.config, args.work_dir, config.test_split_of(cfg))
     config.check_data_root(cfg, ("test_dataloader",))
-    config.check_checkpoint(args.checkpoint)
     cfg.launcher = args.launcher
-    cfg.load_from = args.checkpoint
     if args.amp:
         config.use_test_amp(cfg)
-    config.set_result_files(cfg, Path(cfg.work_dir))
+    if args.tta is not None:
+        use_views(cfg, args.tta or ["horizontal"])
+        cfg.test_cfg.iou_threshold = args.fusion_iou
+    return cfg
+
+
+def test(args: argparse.Namespace) -> None:
+    """Evaluate as the arguments say."""
+    from mmengine.dist import is_main_process
+
+    from deeplesion.engine import config, distributed, ensemble
+    from deeplesion.engine.evaluation_report import report_sources, write_test_report
+    from deeplesion.inference.memory import keep_freed_memory
+
+    keep_freed_memory()
+    members = ensemble.parse_members(args.config, args.checkpoint)
+    cfg = read(args, members[0].config if len(members) == 1 else args.config)
+    folder = Path(cfg.work_dir)
+    cfg.load_from = members[0].source
+    config.set_result_files(cfg, folder)
     if args.report:
         report_sources(cfg)
-    if args.show_dir is not None:
-        config.add_overlays(cfg, args.show_dir, args.show_score_thr, args.show_max)
     with distributed.process_group(cfg):
-        CTRunner.from_cfg(cfg).test()
+        if len(members) == 1:
+            if args.show_dir is not None:
+                config.add_overlays(cfg, args.show_dir, args.show_score_thr, args.show_max)
+            ensemble.run_test(cfg)
+        else:
+            fuse(args, cfg, members)
         if is_main_process():
             if args.report:
-                write_test_report(cfg, Path(cfg.work_dir) / "report")
+                write_test_report(cfg, folder / "report")
             print(f"results are in {cfg.work_dir}: froc.json, froc.png, predictions.json")
+
+
+def fuse(args: argparse.Namespace, cfg: Config, members: list[Member]) -> None:
+    """Evaluate several checkpoints, then their fusion."""
+    from mmengine.dist import is_main_process
+
+    from deeplesion.engine import ensemble
+
+    cfgs = [read(args, member.config) for member in members]
+    ensemble.check_ensemble(members, cfg, cfgs)
+    files = ensemble.evaluate_members(members, cfgs, Path(cfg.work_dir))
+    if is_main_process():
+        ensemble.score_ensemble(cfg, files, args.fusion_weights, args.fusion_iou)
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Refuse options that do not go together."""
+    from deeplesion.engine.config import UsageError
+
+    number = len(args.checkpoint)
+    if number > 1 and args.show_dir is not None:
+        raise UsageError("--show-dir shows one checkpoint: give one, or look at --report")
+    if args.fusion_weights is not None and len(args.fusion_weights) != number:
+        raise UsageError(
+            f"--fusion-weights must be one number for each of {number} checkpoints, got "
+            f"{len(args.fusion_weights)}"
+        )
+    if args.fusion_weights is not None and min(args.fusion_weights) <= 0:
+        raise UsageError(f"--fusion-weights must be > 0, got {min(args.fusion_weights):g}")
+    if not 0 <= args.fusion_iou < 1:
+        raise UsageError(f"--fusion-iou must be in [0, 1), got {args.fusion_iou:g}")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -85,7 +168,11 @@ def main(argv: list[str] | None = None) -> int:
     # Registers everything, which takes seconds: not before the command line is known to be right.
     from deeplesion.engine.cli import run_tool
 
-    return run_tool(lambda: test(args))
+    def run() -> None:
+        check_arguments(args)
+        test(args)
+
+    return run_tool(run)
 
 
 if __name__ == "__main__":

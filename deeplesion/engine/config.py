@@ -262,6 +262,8 @@ def set_result_files(cfg: Config, folder: Path) -> None:
                 "checkpoint": Path(cfg.get("load_from") or "").name,
                 "split": test_split_of(cfg),
             }
+            if views := cfg.test_cfg.get("views"):
+                evaluator["provenance"]["views"] = list(views)
             evaluator["save_masks"] = bool((cfg.model.get("roi_head") or {}).get("mask_head"))
 
 

@@ -18,7 +18,7 @@ from deeplesion.evaluation.analysis_files import (
     write_analysis,
 )
 from deeplesion.evaluation.analysis_page import provenance_of
-from deeplesion.evaluation.cases import canonical_name
+from deeplesion.evaluation.cases import Case, canonical_name
 from deeplesion.evaluation.ground_truth import read_cases
 from deeplesion.evaluation.predictions import read_predictions
 
@@ -63,20 +63,34 @@ def write_test_report(cfg: Config, folder: str | os.PathLike[str]) -> None:
         UsageError: As :func:`report_sources`.
     """
     dataset, metric = report_sources(cfg)
-    root, split = Path(dataset["data_root"]), dataset.get("split")
-    ann_file, path = root / dataset.get("ann_file", INFO_FILE), metric["predictions_file"]
-    cases = read_cases(ann_file, split, dataset.get("keep_noisy", False))
-    evaluated = {canonical_name(image["file_name"]) for image in read_json(path)["images"]}
-    cases = [case for case in cases if case.file_name in evaluated]
+    root, split, path = dataset["data_root"], dataset.get("split"), metric["predictions_file"]
+    cases = evaluated_cases(cfg, path)
     name = Path(cfg.filename or "detector").stem
     analysis = analyze(cases, [read_predictions(path, cases, name)], settings_of(metric))
     write_analysis(
         analysis,
         folder,
-        provenance_of(analysis, ann_file.name, split),
+        provenance_of(analysis, Path(dataset.get("ann_file", INFO_FILE)).name, split),
         image_root=stored_slices(root),
         references=comparable_references(analysis.settings, split),
     )
+
+
+def evaluated_cases(cfg: Config, predictions: str | os.PathLike[str]) -> list[Case]:
+    """Ground truth of the key slices that were evaluated.
+
+    Args:
+        cfg: The config that was run.
+        predictions: What its metric wrote.
+
+    Raises:
+        UsageError: As :func:`report_sources`.
+    """
+    dataset, _ = report_sources(cfg)
+    ann_file = Path(dataset["data_root"]) / dataset.get("ann_file", INFO_FILE)
+    cases = read_cases(ann_file, dataset.get("split"), dataset.get("keep_noisy", False))
+    evaluated = {canonical_name(image["file_name"]) for image in read_json(predictions)["images"]}
+    return [case for case in cases if case.file_name in evaluated]
 
 
 def settings_of(metric: dict[str, Any]) -> Settings:

@@ -1,10 +1,15 @@
-"""Linear scaling of the learning rate with the number of images that a step learns from."""
+"""Scaling of the learning rate with the number of images that a step learns from."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from mmengine.optim import OptimWrapper, OptimWrapperDict
+from torch import optim
+
+#: Optimizers that divide by the size of the gradient: their steps do not grow with it.
+ADAPTIVE = (optim.Adam, optim.AdamW, optim.NAdam, optim.RAdam, optim.Adagrad, optim.RMSprop)
 
 
 def accumulation_of(optim_wrapper: OptimWrapper | OptimWrapperDict) -> int:
@@ -25,7 +30,11 @@ def accumulation_of(optim_wrapper: OptimWrapper | OptimWrapperDict) -> int:
 def scale_learning_rates(
     optim_wrapper: OptimWrapper | OptimWrapperDict, images: int, base_batch_size: float
 ) -> float:
-    """Scale all learning rates linearly (arXiv 1706.02677).
+    """Scale all learning rates.
+
+    Linearly (P. Goyal et al., arXiv 1706.02677), but by the square root for optimizers of Adam's
+    kind (S. Malladi et al., "On the SDEs and Scaling Rules for Adaptive Gradient Algorithms",
+    NeurIPS 2022, arXiv 2205.10287).
 
     Args:
         optim_wrapper: Its optimizers' rates are changed, before a scheduler has seen them.
@@ -33,15 +42,17 @@ def scale_learning_rates(
         base_batch_size: Images per step that the rates are given for.
 
     Returns:
-        The factor.
+        The factor; of several optimizers the last one's.
 
     Raises:
         ValueError: ``base_batch_size`` is not positive.
     """
     if not base_batch_size > 0:
         raise ValueError(f"auto_scale_lr.base_batch_size must be > 0, got {base_batch_size}")
-    factor = images / base_batch_size
     for wrapper in _wrappers(optim_wrapper):
+        factor = images / base_batch_size
+        if isinstance(wrapper.optimizer, ADAPTIVE):
+            factor = math.sqrt(factor)
         for group in wrapper.optimizer.param_groups:
             group["lr"] *= factor
     return factor

@@ -39,6 +39,7 @@ from deeplesion.engine.resuming import (
     gather_rank_state,
     restore_rank_state,
 )
+from deeplesion.engine.weight_average import check_average
 
 # mmengine's checkpoint hook warns of mmengine's own use of deprecated names; no user can act on it.
 UPSTREAM_NOTICES = (
@@ -264,6 +265,7 @@ class CTRunner(Runner):
                 f"checkpoint {filename} cannot be resumed, it holds no training state: begin a new "
                 f"training from it by --cfg-options load_from={filename}"
             )
+        check_average(filename, checkpoint, self.hooks)
         recorded = checkpoint["meta"].get(RUN, {})
         own = describe_run(self, self._identity)
         for difference in check_same_run(filename, recorded, own):

@@ -71,23 +71,39 @@ def _divided(width: int | list[int]) -> int | list[int]:
 def shrunk(cfg: Config) -> Config:
     """A copy of a config with a slim network of 50 layers, and stacks of 3 slices of 64 px."""
     cfg = copy.deepcopy(cfg)
-    cfg.model.backbone.backbone.depth = 50
-    # What stands in no config, as it is the default.
-    cfg.model.backbone.backbone.base_channels = 64
+    if "backbone" in cfg.model.backbone:
+        cfg.model.backbone.backbone.depth = 50
+        # What stands in no config, as it is the default.
+        cfg.model.backbone.backbone.base_channels = 64
     if cfg.model.type == "DINO":
         cfg.model.bbox_head.embed_dims = 256
     cfg.model = narrowed(cfg.model)
-    cfg.model.backbone.num_slices = cfg.model.neck[0].num_slices = NUM_SLICES
+    if "backbone" in cfg.model.backbone:
+        cfg.model.backbone.num_slices = cfg.model.neck[0].num_slices = NUM_SLICES
+    else:
+        _shrink_densenet(cfg)
     for step in loading(cfg):
         step["num_slices"] = NUM_SLICES
     for loader in LOADERS:
         for step in cfg[loader].dataset.pipeline:
             if step["type"] == "ResizeCT":
                 step["scale"] = (SIZE, SIZE)
+            if step["type"] == "RandomChoiceResize":
+                step["scales"] = [(SIZE, SIZE), (SIZE // 2, SIZE // 2)]
     if cfg.model.type == "DINO":
         cfg.model.num_queries = 20
         cfg.model.encoder.num_layers = cfg.model.decoder.num_layers = 2
     return cfg
+
+
+def _shrink_densenet(cfg: Config) -> None:
+    backbone = cfg.model.backbone
+    backbone.update(num_init_features=8, growth_rate=8, block_config=(1, 2, 2))
+    if "num_slices" in backbone:
+        backbone.num_slices = NUM_SLICES
+    cfg.model.neck.update(in_channels=[16, 24, 28], num_slices=NUM_SLICES)
+    # At first any box may be a lesion: as many as in training take minutes on a CPU.
+    cfg.model.train_cfg.rpn_proposal.max_per_img = 50
 
 
 def training_batch(cfg: Config, data_root: Path, size: int = 2) -> dict:

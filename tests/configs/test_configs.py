@@ -7,9 +7,10 @@ import re
 from pathlib import Path
 
 import deeplesion  # noqa: F401  # isort: skip  (registers everything)
+import numpy as np
 import pytest
 import torch
-from mmdet.registry import MODELS
+from mmdet.registry import MODELS, PARAM_SCHEDULERS
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
@@ -26,10 +27,12 @@ LEAVES = sorted(
 )
 NAME = re.compile(
     r"(?P<folder>\w+)/(?P<detector>[a-z-]+)_(?P=folder)-(?P<backbone>[a-z0-9-]+)_"
-    r"(?P<slices>\d)x2mm_(?P<schedule>20e|500it|overfit)_(deeplesion|synthetic)\.py"
+    r"(?P<slices>\d)x2mm_(?P<schedule>20e|36e|500it|overfit)_(deeplesion|synthetic)\.py"
 )
 # Those of the papers, on the truncated DenseNet, and those on wrapped 2D backbones.
-RECIPES = [leaf for leaf in LEAVES if "-densenet121_" in leaf]
+RECIPES = [leaf for leaf in LEAVES if "-densenet121_" in leaf and "_20e_" in leaf]
+PAPERS_DETECTOR = [leaf for leaf in LEAVES if "-densenet121_" in leaf]
+LONG = [leaf for leaf in LEAVES if "_36e_" in leaf]
 WRAPPED = [leaf for leaf in LEAVES if "densenet" not in leaf]
 FULL_SIZE = "{0}/mask-rcnn_{0}-densenet121_3x2mm_20e_deeplesion.py"
 DENSENET_OPERATORS = ("alignshift", "tsm", "a3d", "25d")
@@ -192,7 +195,7 @@ def test_processes_share_their_batch_statistics(leaf: str) -> None:
     assert {"type": "SyncBuffersHook"} in load(leaf).custom_hooks
 
 
-@pytest.mark.parametrize("leaf", WRAPPED)
+@pytest.mark.parametrize("leaf", [leaf for leaf in WRAPPED if leaf not in LONG])
 def test_gradients_are_clipped_and_rates_are_those_of_the_detector(leaf: str) -> None:
     cfg = load(leaf)
     rates = {"mask-rcnn": 0.02, "cascade-mask-rcnn": 0.02, "dino": 1e-4}
@@ -236,7 +239,64 @@ def test_schedule_is_the_papers(leaf: str) -> None:
     assert [resize["scale"] for resize in resizes] == [(512, 512)] * 3
 
 
-@pytest.mark.parametrize("leaf", RECIPES)
+def test_every_operator_has_a_long_recipe() -> None:
+    assert {leaf.partition("/")[0] for leaf in LONG} == set(OPERATORS)
+
+
+@pytest.mark.parametrize("leaf", LONG)
+def test_long_recipe_differs_in_training_alone(leaf: str) -> None:
+    cfg, short = load(leaf), leaf.replace("_36e_", "_20e_")
+    if leaf in WRAPPED:
+        short = "alignshift/mask-rcnn_alignshift-r50-fpn_7x2mm_20e_deeplesion.py"
+    papers = load(short)
+    if leaf in WRAPPED:
+        papers.model.backbone.operator = cfg.model.backbone.operator
+    assert cfg.model == papers.model
+    size = {s["scale"] for s in cfg.test_dataloader.dataset.pipeline if s["type"] == "ResizeCT"}
+    assert size == {(512, 512)}
+    (resize,) = [s for s in cfg.train_dataloader.dataset.pipeline if "Resize" in s["type"]]
+    assert resize["type"] == "RandomChoiceResize"
+    sides = [side for scale in resize["scales"] for side in scale]
+    assert (min(sides), max(sides)) == (384, 640)
+    assert not any(side % 32 for side in sides)
+
+
+@pytest.mark.parametrize("leaf", ["a3d/mask-rcnn_a3d-densenet121_7x2mm_36e_deeplesion.py"])
+def test_long_recipe_decays_no_norms_biases_and_mixing(leaf: str) -> None:
+    cfg = load(leaf)
+    with torch.device("meta"):
+        model = MODELS.build(cfg.model)
+        groups = build_optim_wrapper(model, cfg.optim_wrapper).param_groups
+    decays = {id(group["params"][0]): group["weight_decay"] for group in groups}
+    for name, parameter in model.named_parameters():
+        free = parameter.ndim == 1 or "adaptive_align_weights" in name
+        assert decays[id(parameter)] == (0 if free else 0.05), name
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 36])
+def test_long_schedule_is_as_long_as_the_run(epochs: int) -> None:
+    length, rate = 10, 2e-4
+    cfg = load(LONG[0])
+    optimizer = torch.optim.AdamW([torch.zeros(1)], lr=rate)
+    schedulers = [
+        PARAM_SCHEDULERS.build(
+            {"by_epoch": True, "end": epochs, **copy.deepcopy(scheduler)},
+            default_args={"optimizer": optimizer, "epoch_length": length},
+        )
+        for scheduler in cfg.param_scheduler
+    ]
+    rates = []
+    for _ in range(epochs * length):
+        rates.append(optimizer.param_groups[0]["lr"])
+        for scheduler in schedulers:
+            scheduler.step()
+    steps = np.arange(epochs * length)
+    warm_up = np.minimum(1, 0.01 + 0.99 * steps / (length - 1))
+    cosine = (1 + np.cos(np.pi * steps / (epochs * length))) / 2
+    np.testing.assert_allclose(rates, rate * warm_up * cosine, rtol=1e-6)
+
+
+@pytest.mark.parametrize("leaf", PAPERS_DETECTOR)
 def test_detector_is_the_papers(leaf: str) -> None:
     model = load(leaf).model
     anchors = model.rpn_head.anchor_generator
@@ -275,7 +335,8 @@ def test_full_size_config_takes_a_training_step(operator: str) -> None:
 @pytest.mark.parametrize("detector", DETECTORS)
 def test_full_size_config_predicts(detector: str) -> None:
     torch.manual_seed(0)
-    (leaf,) = [x for x in WRAPPED if x.startswith(f"alignshift/{detector}_alignshift-r50")]
+    names = [x for x in WRAPPED if x.startswith(f"alignshift/{detector}_alignshift-r50")]
+    (leaf,) = [name for name in names if name not in LONG]
     cfg = load(leaf)
     if detector == "dino":
         cfg.model.num_queries = 60  # an image so small has fewer places than 900

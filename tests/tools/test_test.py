@@ -134,6 +134,67 @@ def test_default_folder_names_config_and_split(
     assert (tmp_path / "work_dirs" / Path(CONFIG).stem / "val" / "froc.json").exists()
 
 
+@pytest.fixture(scope="module")
+def ensemble(
+    trained: Path, evaluated: Path, synthetic_root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A work folder after two checkpoints, with flipped views, and finished predictions."""
+    folder = tmp_path_factory.mktemp("ensemble")
+    (best,) = trained.glob("best_froc_mean_*.pth")
+    members = [CHECKPOINT.format(trained), f"{CONFIG}:{best}", evaluated / "predictions.json"]
+    arguments = [CONFIG, *members, "--data-root", synthetic_root, "--work-dir", folder]
+    options = ["--tta", "horizontal", "slices", "--report"]
+    assert call_tool(main, *arguments, *options, options=NO_WORKERS) == 0
+    return folder
+
+
+def test_ensemble_is_scored_as_one(ensemble: Path, evaluated: Path) -> None:
+    fused = json.loads((ensemble / "predictions.json").read_text())
+    alone = json.loads((evaluated / "predictions.json").read_text())
+    names = [image["file_name"] for image in fused["images"]]
+    assert names == [image["file_name"] for image in alone["images"]]
+    assert all(len(image["masks"]) == len(image["bboxes"]) for image in fused["images"])
+    assert fused["meta"]["fusion"] == {
+        "method": "weighted box fusion", "iou_threshold": 0.55, "weights": [1.0, 1.0, 1.0]
+    }  # fmt: skip
+    checkpoints = [member["checkpoint"] for member in fused["meta"]["members"]]
+    assert [name.startswith(("iter_", "best_")) for name in checkpoints] == [True] * 3
+    summary = json.loads((ensemble / "report/summary.json").read_text())
+    froc = json.loads((ensemble / "froc.json").read_text())
+    (detector,) = summary["detectors"].values()
+    assert detector["overall"]["mean"]["value"] == pytest.approx(froc["metrics"]["mean"])
+
+
+def test_members_keep_results_of_their_own(ensemble: Path) -> None:
+    folders = sorted(path.name for path in ensemble.glob("member*"))
+    assert folders[0] == f"member1_iter_{ITERS}"
+    assert folders[1].startswith("member2_best_froc_mean")
+    settings = json.loads((ensemble / folders[0] / "froc.json").read_text())["settings"]
+    assert settings["views"] == ["horizontal", "slices"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--show-dir", "show"], "--show-dir shows one checkpoint"),
+        (["--fusion-weights", "1"], "one number for each of 2 checkpoints, got 1"),
+        (["--fusion-weights", "1", "0"], "--fusion-weights must be > 0, got 0"),
+        (["--fusion-iou", "1"], r"--fusion-iou must be in [0, 1), got 1"),
+        (["--tta", "sideways"], "some of horizontal, vertical, diagonal, slices"),
+    ],
+)
+def test_options_that_do_not_go_together_are_named(
+    options: list[str],
+    message: str,
+    trained: Path,
+    synthetic_root: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    members = [CHECKPOINT.format(trained), str(next(trained.glob("best_*.pth")))]
+    arguments = [CONFIG, *members, "--data-root", synthetic_root, *options]
+    assert message in called_in_vain(main, *arguments, capsys=capsys)
+
+
 def test_missing_checkpoint_is_named(synthetic_root: Path, tmp_path: Path) -> None:
     arguments = ["tools/test.py", CONFIG, "none.pth", "--data-root", synthetic_root]
     result = run_tool(*arguments, cwd=tmp_path)

@@ -13,13 +13,13 @@ from deeplesion.engine.lr_scaling import accumulation_of, scale_learning_rates
 from deeplesion.engine.runner import CTRunner
 
 
-def wrapper(rate: float = 0.02, accumulated: int = 1) -> OptimWrapper:
-    """SGD with two groups of parameters."""
+def wrapper(rate: float = 0.02, accumulated: int = 1, kind: str = "SGD") -> OptimWrapper:
+    """An optimizer with two groups of parameters."""
     groups = [
         {"params": [torch.nn.Parameter(torch.zeros(1))], "lr": rate},
         {"params": [torch.nn.Parameter(torch.zeros(1))], "lr": rate / 10},
     ]
-    return OptimWrapper(torch.optim.SGD(groups), accumulative_counts=accumulated)
+    return OptimWrapper(getattr(torch.optim, kind)(groups), accumulative_counts=accumulated)
 
 
 def rates(optim_wrapper: OptimWrapper) -> list[float]:
@@ -31,6 +31,13 @@ def test_every_group_is_scaled_linearly() -> None:
     own = wrapper()
     assert scale_learning_rates(own, images=2, base_batch_size=8) == 0.25
     assert rates(own) == pytest.approx([0.005, 0.0005])
+
+
+@pytest.mark.parametrize("kind", ["Adam", "AdamW"])
+def test_adaptive_optimizers_go_by_the_square_root(kind: str) -> None:
+    own = wrapper(kind=kind)
+    assert scale_learning_rates(own, images=2, base_batch_size=8) == 0.5
+    assert rates(own) == pytest.approx([0.01, 0.001])
 
 
 @pytest.mark.parametrize("processes", [1, 3])
