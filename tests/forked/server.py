@@ -173,6 +173,7 @@ def become(request: dict[str, Any], descriptors: list[int], standard: list[str])
         sys.stdout.reconfigure(write_through=True)
     sys.executable = request["executable"]
     sys.modules["numpy"].random.seed()  # Python's own generator sees to itself
+    sys.modules["torch"].default_generator.seed()
     if {"COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START"} & set(os.environ):
         importlib.import_module("coverage").process_startup(force=True)
     return prepare(words, standard)

@@ -15,7 +15,7 @@ def trained(synthetic_root: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     folder = tmp_path_factory.mktemp("trained")
     result = run_tool(
         "tools/train.py", SMALL.format("alignshift"), "--work-dir", folder,
-        "--data-root", synthetic_root, "--seed", 3, "--cfg-options", *SHORT, cwd=folder, fresh=True,
+        "--data-root", synthetic_root, "--seed", 3, "--cfg-options", *SHORT, cwd=folder,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-3000:]
     return folder
