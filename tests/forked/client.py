@@ -22,7 +22,7 @@ READ_AT_START = (
     "TZ", "XDG_",
 )  # fmt: skip
 # Those that the server sets itself in the program; PYTHON is for our shell scripts.
-SET_IN_THE_PROGRAM = ("PYTHON", "PYTHONUNBUFFERED")
+SET_IN_THE_PROGRAM = ("MALLOC_MMAP_THRESHOLD_", "PYTHON", "PYTHONUNBUFFERED")
 PASSED_ON = (
     signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2,
 )  # fmt: skip

@@ -19,6 +19,7 @@ The server itself computes nothing: threads do not survive a fork.
 from __future__ import annotations
 
 import atexit
+import ctypes
 import gc
 import importlib
 import json
@@ -38,6 +39,7 @@ MODULES = (
     "deeplesion", "alignshift", "highdicom", "matplotlib.pyplot", "mmdet.apis", "pydicom",
     "SimpleITK", "torch.distributed.run", "torch.utils.tensorboard", "torchvision",
 )  # fmt: skip
+M_MMAP_THRESHOLD = -3  # of mallopt(3)
 Program = Callable[[], None]
 
 
@@ -157,6 +159,12 @@ def set_signals(ignored: list[int]) -> None:
     signal.signal(signal.SIGINT, interrupt)
 
 
+def set_malloc(threshold: str | None) -> None:
+    """What glibc does at its start: memory above a threshold is given back when it is freed."""
+    if threshold is not None:
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, int(threshold))
+
+
 def become(request: dict[str, Any], descriptors: list[int], standard: list[str]) -> Program:
     """Make this process, just forked, the one that a client wants; what it is to run."""
     os.setsid()
@@ -168,6 +176,7 @@ def become(request: dict[str, Any], descriptors: list[int], standard: list[str])
     os.umask(request["umask"])
     os.environ.clear()
     os.environ.update(request["environment"])
+    set_malloc(os.environ.get("MALLOC_MMAP_THRESHOLD_"))
     words = [word for word in request["arguments"][:1] if word != "-u"] + request["arguments"][1:]
     if len(words) < len(request["arguments"]) or os.environ.get("PYTHONUNBUFFERED"):
         sys.stdout.reconfigure(write_through=True)
