@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.browser import Driver, open_browser
+from tests.forked import python
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
 
@@ -44,9 +44,9 @@ def goldens() -> Path:
 def synthetic_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small synthetic data set with masks: 6 patients, 64 px."""
     root = tmp_path_factory.mktemp("synthetic") / "data"
-    make = [sys.executable, str(REPO_ROOT / "tools/make_synthetic.py"), "--out", str(root)]
+    make = [python(), str(REPO_ROOT / "tools/make_synthetic.py"), "--out", str(root)]
     subprocess.run([*make, "--patients", "6", "--size", "64", "--seed", "0"], check=True)
-    masks = [sys.executable, str(REPO_ROOT / "tools/make_masks.py"), "--data-root", str(root)]
+    masks = [python(), str(REPO_ROOT / "tools/make_masks.py"), "--data-root", str(root)]
     subprocess.run([*masks, "--split", "all"], check=True)
     return root
 

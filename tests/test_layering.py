@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -71,6 +72,25 @@ NUMPY_ONLY = (
     "deeplesion/scans",
     "deeplesion/sweeps/results.py",
 )
+# Imports each module in a fork that has none of ours, and prints what was wrong with it.
+EACH_BY_ITSELF = """
+import json, os, tempfile, traceback
+import cv2, matplotlib.pyplot, numpy, pydicom, SimpleITK
+faults = {{}}
+for module in {modules!r}:
+    with tempfile.TemporaryFile("w+") as file:
+        if not (pid := os.fork()):
+            try:
+                __import__(module)
+            except BaseException:
+                traceback.print_exc(file=file)
+            file.flush()
+            os._exit(0)
+        status = os.waitpid(pid, 0)[1]
+        file.seek(0)
+        faults[module] = file.read() + (f"exit status {{status}}" if status else "")
+print(json.dumps(faults))
+"""
 
 
 def sources(folder: str) -> list[Path]:
@@ -103,6 +123,11 @@ def roots(path: Path) -> set[str]:
 def numpy_only_files() -> list[Path]:
     """The files that must do without torch; packages are listed whole."""
     return [file for name in NUMPY_ONLY for file in sources(name)]
+
+
+def names(files: list[Path]) -> list[str]:
+    """Dotted names of modules."""
+    return [".".join(file.with_suffix("").parts).removesuffix(".__init__") for file in files]
 
 
 def run_without(blocked: set[str], code: str) -> subprocess.CompletedProcess[str]:
@@ -147,20 +172,32 @@ def test_numpy_modules_do_not_import_the_torch_stack(path: Path) -> None:
     assert not roots(path) & TORCH_STACK
 
 
-@pytest.mark.parametrize("path", numpy_only_files(), ids=str)
-def test_numpy_modules_import_where_torch_is_absent(path: Path) -> None:
-    module = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
-    result = run_without(TORCH_STACK, f"import {module}")
+@pytest.fixture(scope="module")
+def imported_without_torch() -> dict[str, str]:
+    """For each of the modules, why it does not import where torch is absent."""
+    result = run_without(TORCH_STACK, EACH_BY_ITSELF.format(modules=names(numpy_only_files())))
     assert result.returncode == 0, result.stderr
+    faults: dict[str, str] = json.loads(result.stdout)
+    return faults
+
+
+@pytest.mark.parametrize("module", names(numpy_only_files()))
+def test_numpy_modules_import_where_torch_is_absent(
+    module: str, imported_without_torch: dict[str, str]
+) -> None:
+    assert imported_without_torch[module] == ""
+
+
+def test_a_module_that_does_not_import_is_told() -> None:
+    result = run_without(TORCH_STACK, EACH_BY_ITSELF.format(modules=["json", "alignshift"]))
+    faults = json.loads(result.stdout)
+    assert faults["json"] == ""
+    assert "import of torch halted" in faults["alignshift"]
 
 
 def test_alignshift_imports_with_torch_alone() -> None:
     others = {"torchvision", "mmengine", "mmcv", "mmdet", "timm", "cv2", "pycocotools"}
-    modules = [
-        ".".join(path.with_suffix("").parts).removesuffix(".__init__")
-        for path in sources("alignshift")
-    ]
-    result = run_without(others, f"import {', '.join(modules)}")
+    result = run_without(others, f"import {', '.join(names(sources('alignshift')))}")
     assert result.returncode == 0, result.stderr
 
 

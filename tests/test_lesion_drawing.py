@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import cv2
+
+from tests.forked import python
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
 MEAN_DIFFERENCE = 2.0  # of 255: other releases of matplotlib set text a little differently
@@ -16,7 +17,7 @@ MEAN_DIFFERENCE = 2.0  # of 255: other releases of matplotlib set text a little 
 def test_picture_is_that_of_the_script(tmp_path: Path) -> None:
     script = REPO_ROOT / "docs/images/draw_lesions.py"
     subprocess.run(
-        [sys.executable, str(script), "--out", str(tmp_path)],
+        [python(), str(script), "--out", str(tmp_path)],
         check=True, timeout=300, env={**os.environ, "PYTHONPATH": str(REPO_ROOT)},
     )  # fmt: skip
     drawn, committed = (

@@ -7,7 +7,6 @@ import inspect
 import os
 import re
 import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pytest
 
 from alignshift import OPERATORS
 from benchmarks.context_ablation import STRATA, VARIANTS
+from tests.forked import python
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -66,7 +66,7 @@ def paths_in_text() -> list[str]:
 @cache
 def help_of(tool: str) -> str:
     """What a tool prints for ``--help``."""
-    command = [sys.executable, str(REPO_ROOT / tool), "--help"]
+    command = [python(), str(REPO_ROOT / tool), "--help"]
     return subprocess.run(
         command,
         cwd=REPO_ROOT, check=True, capture_output=True, text=True, timeout=TIMEOUT_S,
@@ -86,7 +86,7 @@ def test_python_blocks_run(page: Path, code: str, tmp_path: Path) -> None:
     script = tmp_path / "example.py"
     script.write_text(code, encoding="utf-8")
     result = subprocess.run(
-        [sys.executable, str(script)],
+        [python(), str(script)],
         cwd=REPO_ROOT, capture_output=True, text=True, timeout=TIMEOUT_S,
         env=ENVIRONMENT,
     )  # fmt: skip
@@ -157,7 +157,7 @@ def test_pages_of_operators_are_alike_and_name_every_setting(page: Path) -> None
 
 def test_drawings_are_those_of_the_script(tmp_path: Path) -> None:
     script = REPO_ROOT / "docs/images/draw_operators.py"
-    command = [sys.executable, str(script), "--out", str(tmp_path)]
+    command = [python(), str(script), "--out", str(tmp_path)]
     subprocess.run(command, check=True, timeout=TIMEOUT_S, env=ENVIRONMENT)
     drawn = sorted((tmp_path / "operators").glob("*.png"))
     committed = sorted((script.parent / "operators").glob("*.png"))

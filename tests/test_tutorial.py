@@ -6,11 +6,11 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.forked import python
 from tests.test_readme import ENVIRONMENT, FENCE, REPO_ROOT, TIMEOUT_S
 
 TUTORIAL = REPO_ROOT / "docs/tutorial.md"
@@ -41,7 +41,7 @@ def as_python(commands: str) -> str:
         program, *arguments = shlex.split(line)
         assert program == "python"
         shorter = SHORTER if arguments[0] == "tools/train.py" else []
-        lines.append(f"subprocess.run({[sys.executable, *arguments, *shorter]}, check=True)")
+        lines.append(f"subprocess.run({[python(), *arguments, *shorter]}, check=True)")
     return "\n".join(lines) + "\n"
 
 
@@ -62,7 +62,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "script.py").write_text(script, encoding="utf-8")
     with (root / "printed.txt").open("w") as file:
         result = subprocess.run(
-            [sys.executable, "-u", "script.py"],
+            [python(), "-u", "script.py"],
             cwd=root, stdout=file, stderr=subprocess.STDOUT, timeout=TIMEOUT_S,
             env={**ENVIRONMENT, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from benchmarks.baseline.froc import (
     sensitivity_at,
 )
 from benchmarks.froc import Result, Settings, make_boxes
+from tests.forked import python
 
 TINY = ("--images", "40", "--boxes", "6", "--many-images", "60", "--repeat", "2")
 RESULT = Result([0.02, 0.03, 0.04], [3.0, 3.0, 3.0], [0.9, 0.9, 0.9], [10**7, 2 * 10**7], 1.5, 3.0)
@@ -59,7 +59,7 @@ def test_boxes_are_like_those_of_the_test_split() -> None:
 def test_run_gives_a_table(repo_root: Path, tmp_path: Path) -> None:
     script = repo_root / "benchmarks" / "froc.py"
     result = subprocess.run(
-        [sys.executable, str(script), *TINY, "--out", "out"],
+        [python(), str(script), *TINY, "--out", "out"],
         check=True,
         cwd=tmp_path,
         capture_output=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from benchmarks import network
 from benchmarks.baseline.densenet import TextbookDenseNet
 from benchmarks.detectors import make_detectors, make_sample
 from benchmarks.network import OURS, RECOMPUTED, TEXTBOOK, Settings
+from tests.forked import python
 from tests.tools.running import REPO_ROOT
 
 TINY = Settings(size=64, training_size=32, rounds=1, threads=1)
@@ -55,8 +57,9 @@ def test_trunk_figures_have_bars() -> None:
     assert bool(half) is network.has_bfloat16("cpu")
 
 
-def test_memory_is_less_than_that_of_the_textbook() -> None:
+def test_memory_is_less_than_that_of_the_textbook(monkeypatch: pytest.MonkeyPatch) -> None:
     """At a size at which it is maps, not weights, that take it."""
+    monkeypatch.setattr(sys, "executable", python())
     settings = Settings(training_size=96, threads=1)
     peaks = {name: network._peak_apart(name, settings) for name in (OURS, RECOMPUTED, TEXTBOOK)}
     assert peaks[RECOMPUTED] < peaks[OURS] < 0.7 * peaks[TEXTBOOK]

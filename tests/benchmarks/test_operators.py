@@ -28,6 +28,7 @@ from benchmarks.measuring import (
     contestant_names,
 )
 from benchmarks.operators import Ratio, Row
+from tests.forked import python
 
 SLICES = 3
 TINY = ("--network", "resnet18", "--slices", str(SLICES), "--size", "32", "--repeat", "2")
@@ -62,12 +63,12 @@ def test_textbook_network_gives_outputs_and_gradients_of_the_converted_one(opera
 def test_run_gives_tables(repo_root: Path, tmp_path: Path) -> None:
     operator = "AlignShiftConv"
     script = repo_root / "benchmarks" / "operators.py"
-    command = [sys.executable, str(script), *TINY, "--operators", operator, "--out", "out"]
+    command = [python(), str(script), *TINY, "--operators", operator, "--out", "out"]
     result = subprocess.run(
         [*command, "--threads", "1"],
         check=True,
         cwd=tmp_path,
-        env={**os.environ, "MALLOC_TRIM_THRESHOLD_": "1000000"},
+        env={**os.environ, "MALLOC_TRIM_THRESHOLD_": "1000000", "FORK_ANYWAY": "1"},
         capture_output=True,
         text=True,
     )

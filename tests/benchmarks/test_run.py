@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks import run
 from benchmarks.figures import Figure
+from tests.forked import python
 from tests.tools.running import REPO_ROOT
 
 HELD = Figure("a", "work a", "s", 1.0, 3.0, "textbook", "speedup", 2.0)
@@ -26,7 +27,7 @@ def printing(text: str) -> str:
 
 def test_runs_as_a_script_against_another(tmp_path: Path) -> None:
     options = ["--only", "froc", "--froc-images", "40", "--rounds", "2", "--threads", "1"]
-    command = [sys.executable, "benchmarks/run.py", *options, "--out", str(tmp_path)]
+    command = [python(), "benchmarks/run.py", *options, "--out", str(tmp_path)]
     command += ["--against", printing('{"froc": 9.0, "other": 1}')]
     result = subprocess.run(command, cwd=REPO_ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

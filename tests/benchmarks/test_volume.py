@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from benchmarks.volume import Times, check_same, main, make_figures, to_markdown
 from benchmarks.volume_worker import lengthened, make_scan, middle_slices
 from deeplesion.scans import read_scan
 from tests.deeplesion.inference.detectors import write_mask_rcnn
+from tests.forked import python
 
 
 def findings(path: Path, **changes: np.ndarray) -> Path:
@@ -67,7 +69,8 @@ def test_scans_are_lengthened_by_their_own_slices(tmp_path: Path) -> None:
     assert middle_slices(scan, 3) == [18, 19, 20]
 
 
-def test_measures_a_small_detector(tmp_path: Path) -> None:
+def test_measures_a_small_detector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", python())
     config, _ = write_mask_rcnn(tmp_path)
     options = ["--slices", "3", "--repeat", "1", "--threads", "1", "--memory-slices", "3", "6"]
     main(["--config", str(config), "--out", str(tmp_path / "out"), *options])

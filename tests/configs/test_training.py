@@ -88,7 +88,7 @@ def test_tool_trains_a_wrapped_backbone_without_masks(synthetic_root: Path, tmp_
     result = run_tool(
         "tools/train.py", REPO_ROOT / "configs/a3d/dino_a3d-r50_7x2mm_20e_deeplesion.py",
         "--work-dir", tmp_path, "--data-root", data, "--cfg-options", *SMALL_DINO, *SHORT,
-        cwd=tmp_path,
+        cwd=tmp_path, fresh=True,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-3000:]
     assert (tmp_path / "epoch_1.pth").exists()

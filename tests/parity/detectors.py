@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -46,7 +47,13 @@ def load_rule(goldens: Path) -> ModuleType:
 
 
 def published_state_dict(goldens: Path, name: str) -> dict[str, Tensor]:
-    """The published state dict of a golden detector."""
+    """The published state dict of a golden detector, whose tensors are not to be changed."""
+    return dict(_published_state_dict(goldens, name))
+
+
+# To make it takes seconds. One has hundreds of MB, and tests go from one network to the next.
+@lru_cache(maxsize=1)
+def _published_state_dict(goldens: Path, name: str) -> dict[str, Tensor]:
     state = load_rule(goldens).published_state_dict(goldens / "detectors" / name)
     return {key: torch.from_numpy(np.asarray(value)) for key, value in state.items()}
 

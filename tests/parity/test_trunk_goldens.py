@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -41,8 +43,9 @@ def rule(goldens: Path) -> ModuleType:
     return module
 
 
-def published_weights(rule: ModuleType, folder: Path) -> dict[str, Tensor]:
-    """The published backbone's state dict."""
+@cache
+def published_weights(rule: ModuleType, folder: Path) -> Mapping[str, Tensor]:
+    """The published backbone's state dict, whose tensors are not to be changed."""
     state = rule.published_state_dict(folder)
     return {
         key.removeprefix("backbone."): torch.from_numpy(np.asarray(value))
@@ -56,7 +59,7 @@ def is_neck(name: str) -> bool:
     return name.startswith(("reductionz", "lateral"))
 
 
-def neck(maps: list[Tensor], weights: dict[str, Tensor]) -> Tensor:
+def neck(maps: list[Tensor], weights: Mapping[str, Tensor]) -> Tensor:
     """Collapse the stack, laterals, top-down sums: one map (N, 512, H / 4, W / 4)."""
     top: Tensor | None = None
     for level in (3, 2, 1):
@@ -70,7 +73,7 @@ def neck(maps: list[Tensor], weights: dict[str, Tensor]) -> Tensor:
     return top
 
 
-def load(name: str, weights: dict[str, Tensor]) -> TruncatedDenseNet3d:
+def load(name: str, weights: Mapping[str, Tensor]) -> TruncatedDenseNet3d:
     """The trunk of a golden detector in evaluation mode; every tensor finds its place."""
     trunk = TruncatedDenseNet3d(**TRUNKS[name]).eval()
     report = load_2d_weights(trunk, weights)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.forked import python
+
 REPO_ROOT = Path(__file__).resolve().parents[2]
 SMALL = str(REPO_ROOT / "configs/{0}/mask-rcnn_{0}-densenet-small_7x2mm_500it_synthetic.py")
 ITERS = 2
@@ -28,14 +30,25 @@ NO_WORKERS = [f"{split}_dataloader.num_workers=0" for split in ("train", "val", 
 experiments = count()
 
 
-def run_tool(*arguments: object, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run a tool of the repository (.py or .sh) in some folder."""
+def run_tool(
+    *arguments: object, cwd: Path, fresh: bool = False, **env: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a tool of the repository (.py or .sh) in some folder.
+
+    Args:
+        *arguments: The tool and its arguments.
+        cwd: The folder.
+        fresh: Begin with a new interpreter, as a user does, instead of with one that has imported
+            what takes long, see :mod:`tests.forked`. Every tool has a test that does.
+        **env: Variables of the environment beside those of this process.
+    """
     name, *rest = map(str, arguments)
-    command = [sys.executable] if name.endswith(".py") else ["bash"]
+    interpreter = sys.executable if fresh else python()
+    command = [interpreter] if name.endswith(".py") else ["bash"]
     return subprocess.run(
         [*command, str(REPO_ROOT / name), *rest],
         cwd=cwd,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHON": sys.executable, **env},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHON": interpreter, **env},
         capture_output=True,
         text=True,
         timeout=600,

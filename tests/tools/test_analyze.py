@@ -44,6 +44,7 @@ def test_two_detectors_from_the_command_line(
     result = run_tool(
         "tools/analyze.py", "far/predictions.json", f"best={good}", *FEW,
         "--data-root", synthetic_root, "--out", "out", "--gallery", 2, cwd=tmp_path,
+        fresh=True,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-3000:]
     assert "| **best** | 100.00 (100.0-100.0)" in result.stdout

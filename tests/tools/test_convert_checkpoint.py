@@ -28,7 +28,7 @@ def published(tmp_path: Path) -> Path:
 def test_to_froc_and_to_a_training_from_there(
     published: Path, synthetic_root: Path, tmp_path: Path
 ) -> None:
-    result = run_tool(TOOL, "published.pth", "made/ours.pth", cwd=tmp_path)
+    result = run_tool(TOOL, "published.pth", "made/ours.pth", cwd=tmp_path, fresh=True)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("network: AlignShift, 3 slices, ")
     assert "dropped: optimizer" in result.stdout

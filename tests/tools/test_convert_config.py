@@ -25,7 +25,7 @@ def old(tmp_path: Path) -> Path:
 
 def test_converts_and_tells_of_every_field(old: Path) -> None:
     old.write_text(old.read_text() + "mystery = dict(a=1, b=[2])\n")
-    result = run_tool(TOOL, "old.py", "folder/new.py", cwd=old.parent)
+    result = run_tool(TOOL, "old.py", "folder/new.py", cwd=old.parent, fresh=True)
     assert result.returncode == 0, result.stderr
     out = result.stdout
     assert re.search(

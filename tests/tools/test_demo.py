@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.forked import python
 from tests.tools.running import run_tool
 from tools.demo import keeps_promise, main
 
@@ -21,7 +23,10 @@ def test_demo_leaves_curve_and_overlays(tmp_path: Path) -> None:
     assert "The demo took" in result.stdout
 
 
-def test_a_failing_step_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failing_step_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", python())
     assert main(["--work-dir", str(tmp_path / "demo"), "--patients", "-1"]) == 1
     assert "error: make_synthetic.py failed" in capsys.readouterr().err
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from deeplesion.scans import Geometry
 from tests.deeplesion.datasets.helpers import row_of, write_csv, write_slice
 from tests.deeplesion.inference.blobs import plant_ball, write_blob_detector
 from tests.deeplesion.scans.dicom_files import axial_geometry, write_dicom_series
+from tests.forked import python
 from tests.tools.running import REPO_ROOT, error_line, run_tool
 from tools.detect import main
 
@@ -88,7 +88,7 @@ def done(
     """The output folder of one run over all of them, and what the tool said."""
     folder = tmp_path_factory.mktemp("run")
     result = run_tool(
-        "tools/detect.py", *scans.values(), *detector, "--out", "findings", cwd=folder
+        "tools/detect.py", *scans.values(), *detector, "--out", "findings", cwd=folder, fresh=True
     )
     assert result.returncode == 0, result.stderr[-3000:]
     return folder / "findings", result
@@ -184,7 +184,7 @@ def test_processes_share_the_scans(
     scans: dict[str, Path], detector: list[str], tmp_path: Path
 ) -> None:
     tool = str(REPO_ROOT / "tools/detect.py")
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", tool]
+    command = [python(), "-m", "torch.distributed.run", "--nproc_per_node", "2", tool]
     sources = [str(scans[kind]) for kind in ("NIfTI", "MetaImage", "NRRD")] + ["nothing.nii"]
     options = ["--out", str(tmp_path / "out"), "--slices", "4:7", "--no-html", "--no-overlays"]
     result = subprocess.run(

@@ -33,7 +33,9 @@ def few_configs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_lists_what_there_is(few_configs: Path, tmp_path: Path) -> None:
-    result = run_tool(TOOL, "--configs", few_configs, "--json", "all.json", cwd=tmp_path)
+    result = run_tool(
+        TOOL, "--configs", few_configs, "--json", "all.json", cwd=tmp_path, fresh=True
+    )
     assert result.returncode == 0, result.stderr
     for title in ("Operators", "Backbones", "2D backbones of mmdetection", "Detectors", "Configs"):
         assert re.search(rf"^{title}", result.stdout, re.MULTILINE), title

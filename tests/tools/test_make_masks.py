@@ -14,6 +14,7 @@ import pytest
 
 from deeplesion.datasets.synthetic.generate import SyntheticConfig, make_synthetic
 from deeplesion.datasets.workers import WorkerError
+from tests.forked import python
 from tools import make_masks as tool
 from tools.make_masks import main
 
@@ -25,8 +26,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def start(repo_root: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, str(repo_root / "tools/make_masks.py"), *arguments]
+def start(
+    repo_root: Path, *arguments: str, interpreter: str | None = None
+) -> subprocess.Popen[str]:
+    command = [interpreter or python(), str(repo_root / "tools/make_masks.py"), *arguments]
     environment = {**os.environ, "PYTHONPATH": str(repo_root)}
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
@@ -41,7 +44,8 @@ def test_a_killed_run_is_taken_up(
     arguments = ["--data-root", str(root), "--split", "train"]
     assert main([*arguments, "--out", str(whole)]) == 0
     arguments += ["--workers", workers]
-    process = start(repo_root, *arguments, "--out", str(cut))
+    # Interrupted as a user does it: without a server between.
+    process = start(repo_root, *arguments, "--out", str(cut), interpreter=sys.executable)
     while process.poll() is None:
         journals = list(tmp_path.glob("cut.json.*.partial.jsonl"))
         if journals and journals[0].read_bytes().count(b"\n") > 2:

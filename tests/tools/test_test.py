@@ -34,7 +34,7 @@ def evaluated(
     result = run_tool(
         "tools/test.py", CONFIG, CHECKPOINT.format(trained), "--work-dir", folder,
         "--data-root", synthetic_root, "--show-dir", folder / "show",
-        "--show-score-thr", 0.0, "--show-max", 2, cwd=folder,
+        "--show-score-thr", 0.0, "--show-max", 2, cwd=folder, fresh=True,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-3000:]
     return folder

@@ -64,12 +64,13 @@ def _tv_custom(name: str, build: Callable[[], nn.Module], size: int = SIZE) -> A
     return Architecture(name, "torchvision", build, size)
 
 
-def _with_transform(name: str, size: int = SIZE) -> Architecture:
+def _with_transform(name: str, size: int = SIZE, **options: Any) -> Architecture:
     # As they are with weights=..., which changes the colors of the images in forward.
     def build() -> nn.Module:
-        return get_model(name, weights=None, init_weights=False, transform_input=True)
+        return get_model(name, weights=None, init_weights=False, transform_input=True, **options)
 
-    return _tv_custom(f"{name}, transform_input", build, size)
+    more = "".join(f", {option}={value}" for option, value in options.items())
+    return _tv_custom(f"{name}, transform_input{more}", build, size)
 
 
 def _timm(
@@ -134,7 +135,7 @@ TORCHVISION = (
     _with_transform("googlenet"),
     # Its auxiliary classifier takes no smaller images.
     _tv("inception_v3", 299, init_weights=False),
-    _with_transform("inception_v3", 299),
+    _with_transform("inception_v3", 96, aux_logits=False),
     _tv("efficientnet_b0"),
     _tv("efficientnet_v2_s"),
     _tv("regnet_x_400mf"),

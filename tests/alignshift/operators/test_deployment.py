@@ -6,7 +6,6 @@ import copy
 import os
 import pickle
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from tests.alignshift.operators.operator_cases import (
     make,
     volume,
 )
+from tests.forked import python
 
 
 @every_operator
@@ -65,7 +65,7 @@ def test_copies_are_equal_and_on_their_own(name: str, duplicate: str) -> None:
 
 def test_two_processes_compute_the_gradients_of_one(tmp_path: Path, repo_root: Path) -> None:
     script = Path(__file__).parent / "ddp_worker.py"
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
+    command = [python(), "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
     result = subprocess.run(
         [*command, str(script), str(tmp_path)],
         cwd=repo_root,

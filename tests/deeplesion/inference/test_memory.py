@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +10,7 @@ import torch
 
 from deeplesion.inference import memory
 from tests.conftest import REPO_ROOT
+from tests.forked import python
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -45,7 +45,7 @@ def test_what_is_lack_of_memory(error: BaseException, expected: bool) -> None:
 def test_malloc_is_told_where_it_can_be() -> None:
     code = "from deeplesion.inference.memory import keep_freed_memory as k; print(k())"
     result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPO_ROOT
+        [python(), "-c", code], capture_output=True, text=True, check=True, cwd=REPO_ROOT
     )
     assert result.stdout.strip() in ("True", "False")
 

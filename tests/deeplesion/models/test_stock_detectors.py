@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.deeplesion.models.detectors import STOCK_CONFIGS, batch, stock_detector
+from tests.forked import python
 
 
 @pytest.mark.parametrize("name", STOCK_CONFIGS)
@@ -48,7 +48,7 @@ def test_output_changes_with_thickness(name: str) -> None:
 
 def test_two_process_ddp(tmp_path: Path, repo_root: Path) -> None:
     script = Path(__file__).parent / "ddp_worker.py"
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
+    command = [python(), "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
     result = subprocess.run(
         [*command, str(script), str(tmp_path)],
         cwd=repo_root,
