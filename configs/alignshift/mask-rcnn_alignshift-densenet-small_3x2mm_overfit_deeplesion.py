@@ -6,13 +6,14 @@ _base_ = [
 ]
 
 load, annotations, window = _base_.train_pipeline[:3]
-resize, pack = dict(type="ResizeCT", scale=(256, 256), keep_ratio=True), _base_.train_pipeline[-1]
+resize = dict(type="ResizeCT", scale=(256, 256), keep_ratio=True)
+pack, seed = _base_.train_pipeline[-2:]
 test_pipeline = [load, window, resize, pack]
 train_dataloader = dict(
     batch_size=7,
     num_workers=1,
     sampler=dict(type="CTSampler", infinite=True),
-    dataset=dict(split="val", pipeline=[load, annotations, window, resize, pack]),
+    dataset=dict(split="val", pipeline=[load, annotations, window, resize, pack, seed]),
 )
 val_dataloader = dict(num_workers=1, dataset=dict(pipeline=test_pipeline))
 test_dataloader = dict(num_workers=1, dataset=dict(split="val", pipeline=test_pipeline))
