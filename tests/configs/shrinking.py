@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import deeplesion  # noqa: F401  # isort: skip  (registers everything)
-from mmdet.models.backbones import ResNet, ResNeXt
-from mmdet.registry import DATASETS, MODELS
+from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
@@ -32,20 +31,6 @@ WIDTHS = {
 }
 NUM_SLICES = 3
 SIZE = 64
-
-
-@MODELS.register_module()
-class ShortResNet(ResNet):
-    """A ResNet-50 with one block in each stage."""
-
-    arch_settings = {50: (ResNet.arch_settings[50][0], (1, 1, 1, 1))}  # noqa: RUF012
-
-
-@MODELS.register_module()
-class ShortResNeXt(ResNeXt):
-    """A ResNeXt-50 with one block in each stage."""
-
-    arch_settings = {50: (ResNeXt.arch_settings[50][0], (1, 1, 1, 1))}  # noqa: RUF012
 
 
 @cache
@@ -84,11 +69,11 @@ def _divided(width: int | list[int]) -> int | list[int]:
 
 
 def shrunk(cfg: Config) -> Config:
-    """A copy of a config with a slim and short network, and stacks of 3 slices of 64 px."""
+    """A copy of a config with a slim network of 50 layers, and stacks of 3 slices of 64 px."""
     cfg = copy.deepcopy(cfg)
     if "backbone" in cfg.model.backbone:
         inner = cfg.model.backbone.backbone
-        inner.type, inner.depth = f"Short{inner.type}", 50
+        inner.depth = 50
         # What stands in no config, as it is the default.
         inner.base_channels = 64
     if cfg.model.type == "DINO":

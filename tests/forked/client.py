@@ -45,8 +45,8 @@ def at_start(environment: dict[str, str], repo_root: str) -> dict[str, str]:
 
 def can_be_forked(folder: str, arguments: list[str]) -> bool:
     """Whether the server can do what an interpreter would."""
-    words = [word for word in arguments if word != "-u"]
-    if not words or (words[0].startswith("-") and words[0] not in ("-c", "-m")):
+    words = arguments[arguments[:1] == ["-u"] :]
+    if not words or not (words[0] in ("-c", "-m") or os.path.isfile(words[0])):
         return False
     if os.environ.get(FORK_ANYWAY):
         return True

@@ -6,7 +6,6 @@ import atexit
 import json
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -49,7 +48,7 @@ def python() -> str:
             stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=REPO_ROOT, start_new_session=True,
             env={key: value for key, value in environment.items() if key != "PYTHONPATH"},
         )  # fmt: skip
-    atexit.register(stop, server, folder)
+    atexit.register(stop, server)
     wait_for(folder / "socket", server)
     return str(command)
 
@@ -62,9 +61,8 @@ def wait_for(socket: Path, server: subprocess.Popen[bytes]) -> None:
         time.sleep(0.01)
 
 
-def stop(server: subprocess.Popen[bytes], folder: Path) -> None:
-    """Let the server end: its standard input ends."""
+def stop(server: subprocess.Popen[bytes]) -> None:
+    """Let the server end: its standard input ends. It takes its folder away."""
     assert server.stdin is not None
     server.stdin.close()
     server.wait(timeout=60)
-    shutil.rmtree(folder, ignore_errors=True)

@@ -26,11 +26,13 @@ import json
 import os
 import runpy
 import select
+import shutil
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, NoReturn
@@ -177,15 +179,15 @@ def become(request: dict[str, Any], descriptors: list[int], standard: list[str])
     os.environ.clear()
     os.environ.update(request["environment"])
     set_malloc(os.environ.get("MALLOC_MMAP_THRESHOLD_"))
-    words = [word for word in request["arguments"][:1] if word != "-u"] + request["arguments"][1:]
-    if len(words) < len(request["arguments"]) or os.environ.get("PYTHONUNBUFFERED"):
+    unbuffered, words = request["arguments"][:1] == ["-u"], request["arguments"]
+    if unbuffered or os.environ.get("PYTHONUNBUFFERED"):
         sys.stdout.reconfigure(write_through=True)
     sys.executable = request["executable"]
     sys.modules["numpy"].random.seed()  # Python's own generator sees to itself
     sys.modules["torch"].default_generator.seed()
     if {"COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START"} & set(os.environ):
         importlib.import_module("coverage").process_startup(force=True)
-    return prepare(words, standard)
+    return prepare(words[unbuffered:], standard)
 
 
 def serve(connection: socket.socket, standard: list[str]) -> Program:
@@ -223,7 +225,7 @@ def listen(folder: str) -> Program:
             ready, _, _ = select.select([listener, sys.stdin.fileno()], [], [], 1.0)
             reap()
             if sys.stdin.fileno() in ready:
-                return lambda: None
+                return partial(shutil.rmtree, folder)
             if listener in ready:
                 connection, _ = listener.accept()
                 if os.fork():
