@@ -32,11 +32,12 @@ SECONDS_OF_AN_ITERATION = 0.03
 
 
 def kill_at_random(training: Training, moments: random.Random) -> None:
-    """Kill all processes of a training, or one and then the others, which wait for it."""
+    """Kill all processes of a training."""
     training.until_iteration(moments.randrange(ITERATIONS + 2))
     time.sleep(moments.random() * SECONDS_OF_AN_ITERATION)
     training.send(signal.SIGKILL)
-    assert set(training.wait()) <= {-signal.SIGKILL, 0}
+    # Another one may notice that the first is gone before it is killed itself.
+    assert training.wait()[0] in (-signal.SIGKILL, 0)
 
 
 @pytest.mark.parametrize(("seed", "by_epoch", "processes", "workers"), KILLS)

@@ -1,22 +1,18 @@
-"""A training of seconds, with all that resuming must bring back, and processes to run it in.
-
-Run as a program this is a server: it imports everything once, and for each line of JSON that it
-reads it trains in a fork of itself, so that a training costs no import.
-"""
+"""A training of seconds, with all that resuming must bring back."""
 
 from __future__ import annotations
 
-import json
 import os
 import random
+import resource
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
@@ -27,12 +23,14 @@ import deeplesion  # noqa: F401  # isort: skip  (registers everything)
 from mmdet.registry import DATASETS, METRICS, MODELS
 
 from deeplesion.datasets.samplers.base import seeded_by
+from deeplesion.engine import distributed
+from deeplesion.engine.cli import run_tool
+from deeplesion.engine.runner import CTRunner
 
 SAMPLES = 14
 EPOCHS = 3
 BATCH = 2
 ITERATIONS = EPOCHS * SAMPLES // BATCH
-MACHINE = {"train/time", "train/data_time"}
 
 
 @DATASETS.register_module()
@@ -109,8 +107,6 @@ class SignalHook(Hook):
 
 def config(work_dir: Path, by_epoch: bool, **changes: Any) -> dict[str, Any]:
     """Arguments of a Runner; ``changes`` are in dotted keys."""
-    from mmengine.config import Config
-
     loader = {"batch_size": BATCH, "num_workers": 0, "dataset": {"type": "ToyDataset"}}
     interval = SAMPLES // BATCH
     milestone = 2 if by_epoch else 14
@@ -170,10 +166,6 @@ def config(work_dir: Path, by_epoch: bool, **changes: Any) -> dict[str, Any]:
 
 def train(job: dict[str, Any]) -> int:
     """Train as a job says; the exit code."""
-    from deeplesion.engine import distributed
-    from deeplesion.engine.cli import run_tool
-    from deeplesion.engine.runner import CTRunner
-
     torch.set_num_threads(1)
     changes = dict(job.get("changes", {}))
     if "store" in job:
@@ -188,8 +180,6 @@ def train(job: dict[str, Any]) -> int:
     signal_after = changes.pop("signal_after", None)
     cfg = config(Path(job["work_dir"]), job["by_epoch"], **changes)
     if job.get("largest_file"):
-        import resource
-
         resource.setrlimit(resource.RLIMIT_FSIZE, (job["largest_file"],) * 2)
 
     def run() -> None:
@@ -203,38 +193,3 @@ def train(job: dict[str, Any]) -> int:
         return run_tool(run)
     except SystemExit as ended:
         return int(ended.code or 0)
-
-
-def serve() -> None:
-    """Answer jobs by process ids, and process ids by how they ended."""
-    for line in sys.stdin:
-        order = json.loads(line)
-        if "wait" in order:
-            _, status = os.waitpid(order["wait"], 0)
-            print(os.waitstatus_to_exitcode(status), flush=True)
-            continue
-        if (child := os.fork()) == 0:
-            code = 70
-            try:
-                os.setpgid(0, 0)
-                output = os.open(order["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-                nothing = os.open(os.devnull, os.O_RDONLY)
-                for source, target in ((nothing, 0), (output, 1), (output, 2)):
-                    os.dup2(source, target)
-                sys.stdout, sys.stderr = (os.fdopen(number, "w", 1) for number in (1, 2))
-                code = train(order)
-            except BaseException:
-                import traceback
-
-                traceback.print_exc()
-            finally:
-                sys.stderr.flush()
-                os._exit(code)
-        print(child, flush=True)
-
-
-if __name__ == "__main__":
-    # Under its name of a module, so that workers find the classes.
-    from tests.deeplesion.engine import toy
-
-    toy.serve()
