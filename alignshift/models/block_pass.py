@@ -49,11 +49,10 @@ class BlockPass:
     ) -> None:
         self.layers, self.depth, self.thickness = layers, depth, thickness
         self.shape = (x.shape[0] // max(depth, 1), depth, *x.shape[2:])
-        self.pixels = [x.shape[0] * x.shape[2] * x.shape[3]]
+        pixels = x.shape[0] * x.shape[2] * x.shape[3]
         norms = (norm for layer in layers for norm in (layer.norm1, layer.norm2))
         self.joint = is_synchronized(norms)
-        if self.joint:
-            self.pixels = pixels_of_processes(*self.pixels, x.device)
+        self.pixels = pixels_of_processes(pixels, x.device) if self.joint else [pixels]
         self.dtype, self.device = x.dtype, x.device
         self.wide = torch.promote_types(x.dtype, torch.float32)
         self.passed: list[_LayerPass] = []

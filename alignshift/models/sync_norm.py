@@ -36,7 +36,8 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         new = cls(norm.num_features, norm.eps, norm.momentum, device="meta")
         new._parameters.update(norm._parameters)
         new._buffers.update(norm._buffers)
-        return new.train(norm.training)
+        new.train(norm.training)
+        return new
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalize x, (S, C, H, W)."""
@@ -82,7 +83,7 @@ def joint_moments(moments: Tensor, pixels: Sequence[int]) -> Tensor:
     return torch.stack([mean, (shares * (variances + (means - mean) ** 2)).sum(0)])
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _normalize(x: Tensor, norm: SyncBatchNorm2d) -> Tensor:
     out: Tensor = _JointNorm.apply(x, norm.weight, norm.bias, norm)
     return out

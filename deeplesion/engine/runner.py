@@ -185,7 +185,7 @@ class CTRunner(Runner):
             optim_wrapper: Just built.
             auto_scale_lr: ``enable``, and ``base_batch_size``, for which the rate is given.
         """
-        if not (auto_scale_lr or {}).get("enable"):
+        if auto_scale_lr is None or not auto_scale_lr.get("enable"):
             return
         loader = self._train_dataloader
         own = loader["batch_size"] if isinstance(loader, dict) else loader.batch_size

@@ -46,7 +46,7 @@ def test_modern_numerics(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
     new = old.with_name("new.py")
     assert main([str(old), str(new), "--modern"]) == 0
     cfg = load_config(str(new), None, None)
-    assert cfg.model.rpn_head.type == "RPNHead"
+    assert cfg.model.rpn_head.type == "JointRPNHead"
     assert "legacy" not in cfg.test_dataloader.dataset.pipeline[0]
     with pytest.raises(SystemExit):
         main([str(old), str(new), "--modern", "--legacy"])

@@ -94,7 +94,7 @@ def test_converts_and_builds(
         assert steps[0].num_slices == slices
         assert steps[0].get("legacy", False) == legacy
         assert steps[0].get("interpolate", "thin") == FAMILIES[name].interpolate
-        assert steps[-1].type == "PackDetInputs"
+        assert "PackDetInputs" in [step.type for step in steps[-2:]]
 
 
 def test_pipelines_of_a_converted_config_load_data(

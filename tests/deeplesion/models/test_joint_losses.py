@@ -94,21 +94,6 @@ def difference(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
     return float((first - second).norm() / first.norm())
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_two_processes_give_the_gradient_of_one(name: str, synthetic_root: Path) -> None:
-    make, tolerance = CONFIGS[name]
-    cfg = make()
-    np.random.seed(0)
-    data = training_batch(cfg, synthetic_root, IMAGES)
-    alone = gradients(cfg, data)
-    together = run_processes(gradients, 2, cfg, data, 2)
-    assert difference(together[0], together[1]) == 0
-    assert difference(alone, together[0]) < tolerance
-    if tolerance == EXACT:
-        worst = {key: difference({key: alone[key]}, {key: together[0][key]}) for key in alone}
-        assert max(worst.values()) < tolerance, max(worst, key=lambda key: worst[key])
-
-
 def emptied(data: dict, images: list[int]) -> dict:
     """A batch some of whose images have no lesion."""
     data = copy.deepcopy(data)
@@ -116,6 +101,24 @@ def emptied(data: dict, images: list[int]) -> dict:
         sample = data["data_samples"][image]
         sample.gt_instances = sample.gt_instances[torch.zeros(0, dtype=torch.long)]
     return data
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_two_processes_give_the_gradient_of_one(name: str, synthetic_root: Path) -> None:
+    make, tolerance = CONFIGS[name]
+    cfg = make()
+    np.random.seed(0)
+    data = training_batch(cfg, synthetic_root, IMAGES)
+    if "roi_head" not in cfg.model:
+        # One process has none; for detectors with masks that is tested below.
+        data = emptied(data, [1, 3])
+    alone = gradients(cfg, data)
+    together = run_processes(gradients, 2, cfg, data, 2)
+    assert difference(together[0], together[1]) == 0
+    assert difference(alone, together[0]) < tolerance
+    if tolerance == EXACT:
+        worst = {key: difference({key: alone[key]}, {key: together[0][key]}) for key in alone}
+        assert max(worst.values()) < tolerance, max(worst, key=lambda key: worst[key])
 
 
 @pytest.mark.parametrize("empty", [[1, 3], [0, 1, 2, 3]], ids=["of one process", "of both"])
@@ -135,9 +138,6 @@ def test_images_without_lesions_leave_no_weight_without_a_gradient(
     [
         "alignshift/mask-rcnn_alignshift-r50-fpn_7x2mm_20e_deeplesion.py",
         "a3d/cascade-mask-rcnn_a3d-r50-fpn_7x2mm_20e_deeplesion.py",
-        "acs/retinanet_acs-r50-fpn_7x2mm_20e_deeplesion.py",
-        "i3d/fcos_i3d-r50-fpn_7x2mm_20e_deeplesion.py",
-        "tsm/atss_tsm-r50-fpn_7x2mm_20e_deeplesion.py",
         "a3d/dino_a3d-r50_7x2mm_20e_deeplesion.py",
     ],
 )
