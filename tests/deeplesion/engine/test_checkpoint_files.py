@@ -172,14 +172,16 @@ def test_left_over_files_of_killed_runs_go_and_others_stay(tmp_path: Path) -> No
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)
 
 
+def write_half(folder: Path) -> None:
+    with writing(str(folder), "epoch_1.pth") as (place, name):
+        Path(place, name).write_text("half")
+        raise OSError(28, "No space left on device")
+
+
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path) -> None:
     (tmp_path / "epoch_1.pth").write_text("whole")
-    with (
-        pytest.raises(CheckpointError, match=r"epoch_1\.pth cannot be written: No space left on"),
-        writing(str(tmp_path), "epoch_1.pth") as (folder, name),
-    ):
-        Path(folder, name).write_text("half")
-        raise OSError(28, "No space left on device")
+    with pytest.raises(CheckpointError, match=r"epoch_1\.pth cannot be written: No space left on"):
+        write_half(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["epoch_1.pth"]
     assert (tmp_path / "epoch_1.pth").read_text() == "whole"
 

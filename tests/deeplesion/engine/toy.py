@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import sys
 import time
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from torch import nn
 from torch.utils.data import Dataset
@@ -52,16 +54,16 @@ class ToyDataset(Dataset):
 class ToyModel(BaseModel):
     """Batch norm, dropout, and one number for a sample."""
 
-    def __init__(self, seconds: float = 0.0) -> None:
+    def __init__(self, seconds: float = 0.0, seconds_to_predict: float = 0.0) -> None:
         super().__init__()
-        self.seconds = seconds
+        self.seconds, self.seconds_to_predict = seconds, seconds_to_predict
         self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
         self.drop, self.head = nn.Dropout(0.3), nn.Linear(4, 1)
 
     def forward(
         self, inputs: list[torch.Tensor], target: list[torch.Tensor], mode: str = "tensor"
     ) -> Any:
-        time.sleep(self.seconds)
+        time.sleep(self.seconds if self.training else self.seconds_to_predict)
         x = self.norm(self.conv(torch.stack(inputs))).relu().mean((2, 3))
         out = self.head(self.drop(x))[:, 0]
         # What a step draws outside of PyTorch counts, too.
@@ -86,12 +88,32 @@ class ToyMetric(BaseMetric):
         return {"mean": -float(np.mean(results)), "number": len(results)}
 
 
+class SignalHook(Hook):
+    """Sends a signal to its own process after an iteration, or before the first one by 0."""
+
+    priority = "LOWEST"
+
+    def __init__(self, iteration: int, name: str) -> None:
+        self.iteration, self.number = iteration, signal.Signals[name]
+
+    def before_run(self, runner: Any) -> None:
+        """Send it early."""
+        if self.iteration == 0:
+            os.kill(os.getpid(), self.number)
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        """Send it when the next iteration begins."""
+        if self.iteration == runner.iter > 0:
+            os.kill(os.getpid(), self.number)
+
+
 def config(work_dir: Path, by_epoch: bool, **changes: Any) -> dict[str, Any]:
     """Arguments of a Runner; ``changes`` are in dotted keys."""
     from mmengine.config import Config
 
     loader = {"batch_size": BATCH, "num_workers": 0, "dataset": {"type": "ToyDataset"}}
     interval = SAMPLES // BATCH
+    milestone = 2 if by_epoch else 14
     loop = (
         {"type": "ResumableEpochLoop", "max_epochs": EPOCHS}
         if by_epoch
@@ -120,7 +142,7 @@ def config(work_dir: Path, by_epoch: bool, **changes: Any) -> dict[str, Any]:
                 {
                     "type": "MultiStepLR",
                     "by_epoch": by_epoch,
-                    "milestones": [2 if by_epoch else 14],
+                    "milestones": [milestone],
                 },
             ],
             "default_hooks": {
@@ -163,6 +185,7 @@ def train(job: dict[str, Any]) -> int:
         )
         os.environ["LOCAL_RANK"] = str(job["rank"])
         changes["launcher"] = "pytorch"
+    signal_after = changes.pop("signal_after", None)
     cfg = config(Path(job["work_dir"]), job["by_epoch"], **changes)
     if job.get("largest_file"):
         import resource
@@ -171,7 +194,10 @@ def train(job: dict[str, Any]) -> int:
 
     def run() -> None:
         with distributed.process_group(cfg):
-            CTRunner.from_cfg(cfg).train()
+            runner = CTRunner.from_cfg(cfg)
+            if signal_after:
+                runner.register_hook(SignalHook(*signal_after))
+            runner.train()
 
     try:
         return run_tool(run)
@@ -195,6 +221,7 @@ def serve() -> None:
                 nothing = os.open(os.devnull, os.O_RDONLY)
                 for source, target in ((nothing, 0), (output, 1), (output, 2)):
                     os.dup2(source, target)
+                sys.stdout, sys.stderr = (os.fdopen(number, "w", 1) for number in (1, 2))
                 code = train(order)
             except BaseException:
                 import traceback

@@ -63,6 +63,11 @@ class Training:
         """Exit codes of its processes."""
         return [self.server.ask({"wait": pid}) for pid in self.pids]
 
+    def alive(self) -> bool:
+        """Whether the first process has not ended."""
+        status = Path(f"/proc/{self.pids[0]}/stat").read_text()
+        return status.rpartition(")")[2].split()[0] != "Z"
+
     def until_iteration(self, number: int) -> None:
         """Wait until some iteration is logged."""
         file, end = self.work_dir / SCALARS_FILE, time.monotonic() + PATIENCE

@@ -10,7 +10,7 @@ from itertools import islice, pairwise
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("mmdet")
@@ -127,6 +127,7 @@ def test_evaluation_goes_in_the_order_of_the_data_set() -> None:
     assert [int(draw) for draw in sampler(5, 1, 2, shuffle=False)] == [1, 3, 0]
 
 
+@settings(deadline=None, max_examples=50)
 @given(
     size=st.integers(1, 12),
     processes=st.integers(1, 5),
