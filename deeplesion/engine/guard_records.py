@@ -96,7 +96,8 @@ def append_line(path: str | os.PathLike[str], record: Record) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    line = json.dumps(record, allow_nan=False) + "\n"
+    # Whatever data sets call their samples by must not end a training.
+    line = json.dumps(record, allow_nan=False, default=str) + "\n"
     with path.open("a+b") as file:
         if file.tell() > 0:
             file.seek(-1, os.SEEK_END)

@@ -102,6 +102,7 @@ def test_a_data_info(root: Path) -> None:
         "recist": ((15, 25), (25, 25), (20, 21), (20, 29)),
         "diameters_mm": (5, 4),
         "coarse_type": -1,
+        "location": (0.4, 0.5, 0.6),
         "row": 2,
     }
 
