@@ -63,6 +63,20 @@ def test_config_of_a_trial_writes_nothing_elsewhere(tmp_path: Path) -> None:
     assert "indices" not in cfg.val_dataloader.dataset
 
 
+def test_places_that_the_config_names_are_left_alone(tmp_path: Path) -> None:
+    hooks = {"checkpoint": {"out_dir": "/elsewhere"}, "logger": {"out_dir": "/elsewhere"}}
+    metric = {"type": "FROCMetric", "predictions_file": "/elsewhere/predictions.json"}
+    train = {"max_epochs": 1}
+    cfg = config(default_hooks=hooks, val_evaluator=metric, train_cfg=train)
+    trial = trial_config(cfg, tmp_path, 4)
+    assert trial.default_hooks.checkpoint.out_dir is None
+    assert trial.default_hooks.logger.out_dir is None
+    assert trial.val_evaluator.predictions_file is None
+    assert trial.val_evaluator.collect_dir == str(tmp_path / "collected")
+    assert trial.train_cfg.max_epochs == 6
+    assert cfg.val_evaluator.predictions_file == "/elsewhere/predictions.json"
+
+
 def test_config_to_resume_has_other_names(tmp_path: Path) -> None:
     first = trial_config(config(), tmp_path, 100)
     second = trial_config(config(), tmp_path, 100, resume=True)
