@@ -135,6 +135,10 @@ class CTLoggerHook(LoggerHook):
         if (tensorboard := runner.visualizer.get_backend("CTTensorboardBackend")) is not None:
             tensorboard.begin_at(runner.iter)
 
+    def before_train_epoch(self, runner: Any) -> None:
+        """Count what an epoch begins with as waiting: mmengine sets its clock anew."""
+        self._interrupted = False
+
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:

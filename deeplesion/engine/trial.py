@@ -180,7 +180,8 @@ def trial_config(cfg: Config, folder: Path, validation_images: int, resume: bool
     hooks = trial.setdefault("default_hooks", {})
     hooks.checkpoint = {**hooks.get("checkpoint", {"type": "CheckpointHook"}), **saving}
     if hooks.get("logger"):
-        hooks.logger.out_dir = None
+        # With each line that it logs, mmengine forgets the peak of the GPU's memory.
+        hooks.logger.update(out_dir=None, interval=NEVER)
     for metric in _as_list(trial.get("val_evaluator")):
         metric.update({key: None for key in metric if key.endswith("_file")})
         if metric["type"] == "FROCMetric" and metric.get("collect_device", "cpu") == "cpu":

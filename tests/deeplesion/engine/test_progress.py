@@ -96,6 +96,16 @@ def test_time_of_a_validation_is_no_waiting(clock: FakeClock) -> None:
     assert runner.message_hub.get_info("eta") == pytest.approx(7 / 2 * 98)
 
 
+def test_waiting_at_the_begin_of_an_epoch_counts(clock: FakeClock) -> None:
+    hook, runner = CTLoggerHook(interval=1), make_runner()
+    hook.before_train(runner)
+    step(hook, runner, clock, 1.0)
+    hook.before_save_checkpoint(runner, {})
+    hook.before_train_epoch(runner)
+    step(hook, runner, clock, 4.0, waited=3.0)
+    assert logged(runner, "data_share") == pytest.approx(0.75)
+
+
 def test_counts_go_on_after_a_resume(clock: FakeClock) -> None:
     hook, runner = CTLoggerHook(interval=1), make_runner()
     hook.before_train(runner)
