@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmdet.registry import HOOKS
-from mmengine.dist import all_reduce, is_main_process
+from mmengine.dist import all_reduce, barrier, is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 from torch import tensor
@@ -61,6 +61,7 @@ class ResumableCheckpointHook(CheckpointHook):
         self._written_time = 0.0
         self._val_batches = 0
         self._exit_code, self._due = 0, False
+        self._outdated_best: str | None = None
 
     def before_train(self, runner: Runner) -> None:
         """Take up where the checkpoint stood.
@@ -164,6 +165,7 @@ class ResumableCheckpointHook(CheckpointHook):
             f"Ended by a signal after {runner.iter} iterations; {saved}. Go on with the same "
             f"command and --resume"
         )
+        barrier()  # launchers kill the others, the one that writes included, when one has ended
         raise Preempted(exit_code)
 
     def _write_interim(self, runner: Runner) -> None:
@@ -172,6 +174,7 @@ class ResumableCheckpointHook(CheckpointHook):
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
         """Write a checkpoint and then remove the one that is too many."""
+        self._drop_outdated_best()
         outdated = None
         if self.max_keep_ckpts > 0:
             ids = self.keep_ckpt_ids
@@ -216,17 +219,23 @@ class ResumableCheckpointHook(CheckpointHook):
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, Any]) -> None:
         """Write a better checkpoint and then remove the one that was the best before."""
-        previous = getattr(self, "best_ckpt_path", None)
-        if previous is None:
-            super()._save_best_checkpoint(runner, metrics)
-            return
         # mmengine removes what it knows of before it writes.
-        self.best_ckpt_path = None
+        self._outdated_best = getattr(self, "best_ckpt_path", None)
+        if self._outdated_best is not None:
+            self.best_ckpt_path = None
         super()._save_best_checkpoint(runner, metrics)
-        if self.best_ckpt_path is None:
-            self.best_ckpt_path = previous
-        elif self.best_ckpt_path != previous and is_main_process():
-            self._remove(previous)
+        if self._outdated_best is not None and self.best_ckpt_path is None:
+            self.best_ckpt_path, self._outdated_best = self._outdated_best, None
+        self._drop_outdated_best()
+
+    def _drop_outdated_best(self) -> None:
+        """Remove what is the best no more; before another checkpoint tells which the best is.
+
+        So an interruption leaves none behind: whoever goes on validates and removes it again.
+        """
+        outdated, self._outdated_best = self._outdated_best, None
+        if outdated not in (None, self.best_ckpt_path) and is_main_process():
+            self._remove(outdated)
 
     def _remove(self, path: str) -> None:
         if self.file_backend.isfile(path):

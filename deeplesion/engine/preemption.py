@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from multiprocessing import parent_process
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -133,9 +134,10 @@ class ShieldedWorker:
         """
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-        # A handler is not told who sends; who waits for a blocked signal is.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_obey_parent, args=(os.getppid(),), daemon=True).start()
+        if (parent := parent_process()) is not None and hasattr(signal, "sigwaitinfo"):
+            # A handler is not told who sends; who waits for a blocked signal is.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+            threading.Thread(target=_obey_parent, args=(parent.pid,), daemon=True).start()
         if self.begin is not None:
             self.begin(worker_id)
 

@@ -24,6 +24,23 @@ def test_file_appears_whole_and_parents_are_made(tmp_path: Path) -> None:
     assert list(target.parent.iterdir()) == [target]
 
 
+def test_a_durable_file_is_on_the_disk_before_it_gets_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, synced = tmp_path / "out.txt", []
+
+    def fsync(handle: int) -> None:
+        synced.append((Path(os.readlink(f"/proc/self/fd/{handle}")), target.exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with atomic_write(target, durable=True) as temporary:
+        temporary.write_text("done")
+    assert synced == [(temporary, False), (tmp_path, True)]
+    with atomic_write(target) as temporary:
+        temporary.write_text("done")
+    assert len(synced) == 2
+
+
 def test_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     target = tmp_path / "out.txt"
     target.write_text("old")

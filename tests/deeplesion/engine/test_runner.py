@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import logging
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from mmengine.evaluator import BaseMetric, Evaluator
+from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from torch import nn
 from torch.utils.data import DataLoader
@@ -173,3 +175,47 @@ def test_code_in_the_meta_data_is_not_run(tmp_path: Path) -> None:
     runner = make_runner(tmp_path / "more", Linear(), 2, load_from=str(file), resume=True)
     runner.train()
     assert not target.exists()
+
+
+def test_signals_are_left_alone_under_other_loops(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    runner = make_runner(tmp_path / "work", Linear())
+    found = []
+    hook = Hook()
+    hook.before_train = lambda runner: found.append(  # type: ignore[method-assign]
+        signal.getsignal(signal.SIGTERM)
+    )
+    runner.register_hook(hook)
+    runner.train()
+    assert found == [before]
+
+
+def test_all_processes_have_one_seed(tmp_path: Path) -> None:
+    runner = make_runner(
+        tmp_path / "work", Linear(), randomness={"seed": 5, "diff_rank_seed": True}
+    )
+    assert runner.seed == 5
+    assert not runner._randomness_cfg["diff_rank_seed"]
+
+
+def test_resume_takes_a_file_or_what_load_from_names(tmp_path: Path) -> None:
+    make_runner(tmp_path / "first", Linear()).train()
+    file = str(tmp_path / "first" / "iter_1.pth")
+    for number, named in enumerate([{"resume": file}, {"resume": True, "load_from": file}]):
+        runner = make_runner(tmp_path / f"next{number}", Linear(), iters=2, **named)
+        runner.train()
+        assert (runner.iter, runner.resumed_from) == (2, file)
+
+
+def test_an_empty_folder_begins_from_load_from(tmp_path: Path) -> None:
+    torch.save({"layer.weight": torch.ones(2, 2)}, tmp_path / "a.pth")
+    begin = {"resume": "auto", "load_from": str(tmp_path / "a.pth")}
+    runner = make_runner(tmp_path / "work", Linear(), **begin)
+    loaded = []
+    hook = Hook()
+    hook.before_train = lambda runner: loaded.append(  # type: ignore[method-assign]
+        runner.model.layer.weight.sum().item()
+    )
+    runner.register_hook(hook)
+    runner.train()
+    assert loaded == [4.0]
