@@ -106,6 +106,7 @@ class TrialHook(Hook):
             self.trial.waits.append(hub.get_scalar("train/data_time").current())
         if self._save_began is not None:
             self.trial.saving = time.perf_counter() - self._save_began
+            self._save_began = None
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """End the training where it has done enough: between two steps, when all is counted.
@@ -174,9 +175,9 @@ def trial_config(cfg: Config, folder: Path, validation_images: int, resume: bool
     trial.visualizer = {**trial.get("visualizer", {}), **own}
     trial.resume = resume
     trial.load_from = None if resume or cfg.get("resume") else cfg.get("load_from")
-    saving = {"by_epoch": False, "interval": FIRST_STEPS, "save_best": None, "save_begin": 0}
-    # Names and places of its own, whatever the config says.
-    saving |= {"out_dir": None, "filename_tmpl": None}
+    saving = {"by_epoch": False, "interval": FIRST_STEPS, "save_begin": 0}
+    # Names and places of its own, whatever the config says; the best by any figure there is.
+    saving |= {"out_dir": None, "filename_tmpl": None, "save_best": "auto", "rule": "greater"}
     hooks = trial.setdefault("default_hooks", {})
     hooks.checkpoint = {**hooks.get("checkpoint", {"type": "CheckpointHook"}), **saving}
     if hooks.get("logger"):

@@ -54,7 +54,7 @@ def test_config_of_a_trial_writes_nothing_elsewhere(tmp_path: Path) -> None:
     assert trial.work_dir == str(tmp_path)
     assert [backend["type"] for backend in trial.visualizer.vis_backends] == ["LocalLogBackend"]
     hook = trial.default_hooks.checkpoint
-    assert (hook.interval, hook.by_epoch, hook.save_best) == (FIRST_STEPS, False, None)
+    assert (hook.interval, hook.by_epoch, hook.save_best) == (FIRST_STEPS, False, "auto")
     # Three batches of two, and steps enough even where the run itself has fewer.
     assert trial.val_dataloader.dataset.indices == list(range(6))
     assert trial.train_cfg.max_iters == 6
