@@ -175,7 +175,7 @@ def trial_config(cfg: Config, folder: Path, validation_images: int, resume: bool
     trial.visualizer = {**trial.get("visualizer", {}), **own}
     trial.resume = resume
     trial.load_from = None if resume or cfg.get("resume") else cfg.get("load_from")
-    saving = {"by_epoch": False, "interval": FIRST_STEPS, "save_begin": 0}
+    saving: dict[str, Any] = {"by_epoch": False, "interval": FIRST_STEPS, "save_begin": 0}
     # Names and places of its own, whatever the config says; the best by any figure there is.
     saving |= {"out_dir": None, "filename_tmpl": None, "save_best": "auto", "rule": "greater"}
     hooks = trial.setdefault("default_hooks", {})

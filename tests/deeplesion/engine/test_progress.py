@@ -42,14 +42,22 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
 
 def make_runner(at: int = 0, iters: int = 100) -> Any:
     """What the hook sees of a Runner."""
+    lines: list[dict[str, float]] = []
+
+    def log(runner: Any, *args: Any) -> tuple[dict, str]:
+        histories = runner.message_hub.log_scalars
+        lines.append({name: history.current() for name, history in histories.items()})
+        return {}, ""
+
     return SimpleNamespace(
+        lines=lines,
         message_hub=MessageHub(f"hub_{uuid4().hex}"),
         iter=at,
         max_iters=iters,
         train_dataloader=range(10),
         experiment_name="test",
         logger=SimpleNamespace(info=lambda text: None),
-        log_processor=SimpleNamespace(get_log_after_iter=lambda *a: ({}, "")),
+        log_processor=SimpleNamespace(get_log_after_iter=log),
         visualizer=SimpleNamespace(add_scalars=lambda *a, **k: None, get_backend=lambda name: None),
     )
 
@@ -66,7 +74,7 @@ def step(
 
 
 def logged(runner: Any, name: str) -> float:
-    return runner.message_hub.get_scalar(f"train/{name}").current()
+    return runner.lines[-1][f"train/{name}"]
 
 
 def test_speed_waiting_and_time_left_since_the_last_line(clock: FakeClock) -> None:
@@ -81,6 +89,13 @@ def test_speed_waiting_and_time_left_since_the_last_line(clock: FakeClock) -> No
     assert logged(runner, "eta_hours") == pytest.approx(12 / 4 * 96 / 3600)
     assert runner.message_hub.get_info("eta") == pytest.approx(12 / 4 * 96)
     assert logged(runner, "ram_mib") == pytest.approx(resident_mib(), rel=0.2)
+
+
+def test_figures_of_the_machine_are_in_no_checkpoint(clock: FakeClock) -> None:
+    hook, runner = CTLoggerHook(interval=1), make_runner()
+    hook.before_train(runner)
+    step(hook, runner, clock, 1.0)
+    assert set(runner.message_hub.log_scalars) == {"train/time", "train/data_time"}
 
 
 def test_time_of_a_validation_is_no_waiting(clock: FakeClock) -> None:
