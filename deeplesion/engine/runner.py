@@ -39,9 +39,11 @@ from deeplesion.engine.resuming import (
 )
 
 # mmengine's checkpoint hook warns of mmengine's own use of deprecated names; no user can act on it.
+# Nor are gradients that were being accumulated lost on a resume, as they are with its own hook.
 UPSTREAM_NOTICES = (
     '"FileClient" will be deprecated in future',
     '"HardDiskBackend" is the alias of "LocalBackend"',
+    "Resumed iteration number is not divisible by",
 )
 
 
