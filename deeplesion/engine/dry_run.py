@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import sys
 import time
@@ -40,6 +39,7 @@ from deeplesion.engine.estimate import (
     saves_between,
     validation_batches,
 )
+from deeplesion.engine.machine import local_processes, usable_cores
 from deeplesion.engine.sanity import ERROR, OK, WARNING, Finding
 from deeplesion.engine.trial import FIRST_STEPS, MORE_STEPS, Trial, run_trial
 from deeplesion.engine.wording import counted, duration
@@ -81,12 +81,11 @@ def dry_run(cfg: Config) -> None:
     if cfg.get("launcher", "none") != "none" and not is_distributed():
         init_dist(cfg.launcher, **cfg.get("env_cfg", {}).get("dist_cfg", {"backend": "nccl"}))
     init_default_scope(cfg.get("default_scope", "mmdet"))
-    train_set = DATASETS.build(cfg.train_dataloader.dataset)
     val_set = DATASETS.build(cfg.val_dataloader.dataset) if cfg.get("val_dataloader") else None
     data = DataReport()
     # The other processes begin the trial meanwhile, and wait there.
     if is_main_process():
-        data = look_at_data(train_set, val_set)
+        data = look_at_data(DATASETS.build(cfg.train_dataloader.dataset), val_set)
     trial, failure = _tried(cfg, len(val_set) if val_set is not None else 0)
     if is_main_process():
         _conclude(cfg, *_assess(cfg, data, trial, failure))
@@ -191,17 +190,6 @@ def estimated(
     )
 
 
-def usable_cores() -> int:
-    """Logical cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def local_processes() -> int:
-    """Processes of the run on this machine, as torchrun and Slurm tell."""
-    told = os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("SLURM_NTASKS_PER_NODE", "")
-    return int(told) if told.isdigit() else get_world_size()
-
-
 def is_cached(source: str) -> bool:
     """Whether the weights of a URL or of a model's name were downloaded already."""
     try:
@@ -216,7 +204,7 @@ def _tried(cfg: Config, validation_images: int) -> tuple[Trial | None, Finding]:
     try:
         return run_trial(cfg, validation_images), Finding(OK, "")
     except USER_ERRORS as error:
-        return None, Finding(ERROR, f"the trial stopped: {plain_message(error)}", "see above")
+        return None, Finding(ERROR, f"the trial stopped: {plain_message(error)}")
     except Exception as error:  # what a training dies of is what is looked for
         if is_out_of_memory(error):
             remedy = "take a smaller train_dataloader.batch_size with accumulation, or --amp"

@@ -135,6 +135,10 @@ class CTLoggerHook(LoggerHook):
         if (tensorboard := runner.visualizer.get_backend("CTTensorboardBackend")) is not None:
             tensorboard.begin_at(runner.iter)
 
+    def before_train_epoch(self, runner: Any) -> None:
+        """Count what an epoch begins with as waiting: mmengine sets its clock anew."""
+        self._interrupted = False
+
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
@@ -147,10 +151,17 @@ class CTLoggerHook(LoggerHook):
         self._now.images += batch_images(data_batch)
         self._interrupted = False
         runner.message_hub.update_info("eta", self._seconds_left(runner))
-        if self._logs_now(runner, batch_idx):
-            self._update(runner)
         self._keep(runner)
+        if not self._logs_now(runner, batch_idx):
+            super().after_train_iter(runner, batch_idx, data_batch, outputs)
+            return
+        figures = self._figures(runner)
+        for name, value in figures.items():
+            runner.message_hub.update_scalar(name, value)
         super().after_train_iter(runner, batch_idx, data_batch, outputs)
+        # They are of this moment and this machine, not of the training: no checkpoint keeps them.
+        for name in figures:
+            runner.message_hub.log_scalars.pop(name)
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         """Have the checkpoint know all the time that was spent until now."""
@@ -170,8 +181,8 @@ class CTLoggerHook(LoggerHook):
         short = not self.ignore_last or len(runner.train_dataloader) <= self.interval
         return short and self.end_of_epoch(runner.train_dataloader, batch_idx)
 
-    def _update(self, runner: Any) -> None:
-        """Put what is to be logged into the message hub; every process comes here."""
+    def _figures(self, runner: Any) -> dict[str, float]:
+        """What is logged beside mmengine's figures; every process comes here."""
         now, last = self._now, self._logged
         (images,) = over_processes([now.images - last.images], "sum")
         peaks = [gpu_peak_mib(), peak_resident_mib(), resident_mib()]
@@ -180,15 +191,15 @@ class CTLoggerHook(LoggerHook):
         now.gpu_peak_mib = max(now.gpu_peak_mib, gpu)
         now.ram_peak_mib = max(now.ram_peak_mib, peak)
         seconds = max(now.step_seconds - last.step_seconds, 1e-9)
-        scalars = {
+        figures = {
             "images_per_second": images / seconds,
             "data_share": (now.data_seconds - last.data_seconds) / seconds,
             "ram_mib": resident,
             "eta_hours": self._seconds_left(runner) / SECONDS_PER_HOUR,
         }
-        for name, value in scalars.items():
-            runner.message_hub.update_scalar(f"train/{name}", value)
         self._logged = Progress(**asdict(now))
+        self._keep(runner)
+        return {f"train/{name}": value for name, value in figures.items()}
 
     def _seconds_left(self, runner: Any) -> float:
         done = runner.iter + 1 - self._first_iter

@@ -59,18 +59,24 @@ def set_trackers(cfg: Config) -> None:
         UsageError: A name is unknown, or the package that a backend needs is not installed.
     """
     wanted = cfg.get("trackers") or []
-    wanted = [wanted] if isinstance(wanted, str | Mapping) else list(wanted)
-    for one in wanted:
-        if not isinstance(one, Mapping) and one not in TRACKERS:
-            known = ", ".join(TRACKERS)
-            raise UsageError(f"trackers must be of {known}, or dict(type=...), got {one!r}")
-    backends = [dict(one) if isinstance(one, Mapping) else dict(TRACKERS[one]) for one in wanted]
-    present = (cfg.get("visualizer") or {}).get("vis_backends") or []
+    wanted = list(wanted) if isinstance(wanted, list | tuple) else [wanted]
+    backends = [_backend(one) for one in wanted]
+    visualizer = cfg.get("visualizer") or {"type": "Visualizer"}
+    present = visualizer.get("vis_backends") or []
     taken = {backend["type"] for backend in present}
     added = [backend for backend in backends if backend["type"] not in taken]
     check_packages([*present, *added])
     if added:
-        cfg.visualizer.vis_backends = [*present, *added]
+        cfg.visualizer = {**visualizer, "vis_backends": [*present, *added]}
+
+
+def _backend(wanted: Any) -> dict[str, Any]:
+    if isinstance(wanted, Mapping) and "type" in wanted:
+        return dict(wanted)
+    if isinstance(wanted, str) and wanted in TRACKERS:
+        return dict(TRACKERS[wanted])
+    known = ", ".join(TRACKERS)
+    raise UsageError(f"trackers must be of {known}, or dict(type=...), got {wanted!r}")
 
 
 def check_packages(backends: Sequence[Mapping[str, Any]]) -> None:

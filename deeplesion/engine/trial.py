@@ -106,6 +106,7 @@ class TrialHook(Hook):
             self.trial.waits.append(hub.get_scalar("train/data_time").current())
         if self._save_began is not None:
             self.trial.saving = time.perf_counter() - self._save_began
+            self._save_began = None
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """End the training where it has done enough: between two steps, when all is counted.
@@ -174,13 +175,25 @@ def trial_config(cfg: Config, folder: Path, validation_images: int, resume: bool
     trial.visualizer = {**trial.get("visualizer", {}), **own}
     trial.resume = resume
     trial.load_from = None if resume or cfg.get("resume") else cfg.get("load_from")
-    saving = {"by_epoch": False, "interval": FIRST_STEPS, "save_best": None, "save_begin": 0}
+    saving: dict[str, Any] = {"by_epoch": False, "interval": FIRST_STEPS, "save_begin": 0}
+    # Names and places of its own, whatever the config says; the best by any figure there is.
+    saving |= {"out_dir": None, "filename_tmpl": None, "save_best": "auto", "rule": "greater"}
     hooks = trial.setdefault("default_hooks", {})
     hooks.checkpoint = {**hooks.get("checkpoint", {"type": "CheckpointHook"}), **saving}
+    if hooks.get("logger"):
+        # With each line that it logs, mmengine forgets the peak of the GPU's memory.
+        hooks.logger.update(out_dir=None, interval=NEVER)
+    for metric in _as_list(trial.get("val_evaluator")):
+        metric.update({key: None for key in metric if key.endswith("_file")})
+        if metric["type"] == "FROCMetric" and metric.get("collect_device", "cpu") == "cpu":
+            # Else processes meet in a folder where the command was given.
+            metric["collect_dir"] = str(folder / "collected")
     # The validation comes when it is called for.
     trial.train_cfg.val_interval = trial.train_cfg.val_begin = NEVER
-    if "max_iters" in trial.train_cfg:
-        trial.train_cfg.max_iters = max(trial.train_cfg.max_iters, FIRST_STEPS + MORE_STEPS + 1)
+    for length in {"max_iters", "max_epochs"} & set(trial.train_cfg):
+        # An epoch has a step at least.
+        enough = FIRST_STEPS + MORE_STEPS + 1
+        trial.train_cfg[length] = max(trial.train_cfg[length], enough)
     loader = trial.get("val_dataloader")
     # Data sets in wrappers are run as a whole.
     if loader is not None and not {"dataset", "datasets"} & set(loader.dataset):
@@ -213,6 +226,10 @@ def temporary_folder(above: Path) -> Iterator[Path]:
             shutil.rmtree(names[0], ignore_errors=True)
             for folder in made:
                 folder.rmdir()
+
+
+def _as_list(one: Any) -> list[Any]:
+    return list(one) if isinstance(one, list | tuple) else [one] if one else []
 
 
 def _trained(cfg: Config, trial: Trial, steps: int) -> Runner:

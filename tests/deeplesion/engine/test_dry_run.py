@@ -10,19 +10,20 @@ import torch
 from mmengine.config import Config
 
 from deeplesion.engine import dry_run
-from deeplesion.engine.data_sanity import PipelineFacts
+from deeplesion.engine.config import UsageError
+from deeplesion.engine.data_sanity import DataFacts, PipelineFacts
 from deeplesion.engine.dry_run import (
+    DataReport,
     check_config,
     check_losses,
     check_resume,
     check_trial,
     estimated,
     is_cached,
-    local_processes,
     scale_of,
-    usable_cores,
 )
 from deeplesion.engine.estimate import plan_of
+from deeplesion.engine.sanity import Finding
 from deeplesion.engine.trial import Trial
 
 TRIAL = Trial(
@@ -95,17 +96,6 @@ def test_time_of_the_run(cfg: Config) -> None:
     assert found.total == pytest.approx(4000 + 20 * 3 * 0.5 + 20)
 
 
-def test_processes_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert local_processes() == 4
-    monkeypatch.delenv("LOCAL_WORLD_SIZE")
-    monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "8")
-    assert local_processes() == 8
-    monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "4(x2)")
-    assert local_processes() == 1
-    assert usable_cores() >= 1
-
-
 def test_downloaded_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     assert not is_cached("https://somewhere/a.pth")
@@ -135,3 +125,28 @@ def test_failures_of_the_trial_are_findings(
         assert (finding.level, finding.what) == ("error", expected)
     # Of what is no one's fault but ours, the place is told.
     assert capsys.readouterr().err.count("Traceback") == 1
+
+
+def test_report_ends_with_what_was_found(cfg: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    good, bad = Finding("ok", "well"), Finding("error", "ill", "mend it")
+    dry_run._conclude(cfg, ["train       2 images"], [good])
+    out = capsys.readouterr().out
+    assert out.startswith("dry run of config\ntrain       2 images\n\nok       well\n")
+    assert out.endswith("the dry run found 0 errors and 0 warnings\n")
+    with pytest.raises(UsageError, match="found 1 error and 0 warnings, see above"):
+        dry_run._conclude(cfg, [], [bad, good])
+    # The worst comes last, where it is read.
+    assert capsys.readouterr().out.endswith("ok       well\nerror    ill\n         -> mend it\n")
+
+
+def test_report_of_a_trial_and_of_one_that_failed(cfg: Config) -> None:
+    facts = DataFacts("train", ("a", "b"), (1, 2), (1.0, 5.0), (1, 1))
+    data = DataReport([facts], PipelineFacts(images=2, seconds=1.0))
+    lines, findings = dry_run._assess(cfg, data, TRIAL, Finding("ok", ""))
+    assert lines[0] == "train       2 images, 2 lesions, 2 patients (1 mm: 1, 5 mm: 1)"
+    assert "whole run   about 1 h 7 min: 20 epochs, 2000 steps 1 h 6 min" in "\n".join(lines)
+    assert any("checkpoints need" in finding.what for finding in findings)
+    failure = Finding("error", "it died")
+    lines, findings = dry_run._assess(cfg, data, None, failure)
+    assert len(lines) == 1
+    assert findings[-1] == failure

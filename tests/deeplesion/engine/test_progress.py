@@ -42,14 +42,22 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
 
 def make_runner(at: int = 0, iters: int = 100) -> Any:
     """What the hook sees of a Runner."""
+    lines: list[dict[str, float]] = []
+
+    def log(runner: Any, *args: Any) -> tuple[dict, str]:
+        histories = runner.message_hub.log_scalars
+        lines.append({name: history.current() for name, history in histories.items()})
+        return {}, ""
+
     return SimpleNamespace(
+        lines=lines,
         message_hub=MessageHub(f"hub_{uuid4().hex}"),
         iter=at,
         max_iters=iters,
         train_dataloader=range(10),
         experiment_name="test",
         logger=SimpleNamespace(info=lambda text: None),
-        log_processor=SimpleNamespace(get_log_after_iter=lambda *a: ({}, "")),
+        log_processor=SimpleNamespace(get_log_after_iter=log),
         visualizer=SimpleNamespace(add_scalars=lambda *a, **k: None, get_backend=lambda name: None),
     )
 
@@ -66,7 +74,7 @@ def step(
 
 
 def logged(runner: Any, name: str) -> float:
-    return runner.message_hub.get_scalar(f"train/{name}").current()
+    return runner.lines[-1][f"train/{name}"]
 
 
 def test_speed_waiting_and_time_left_since_the_last_line(clock: FakeClock) -> None:
@@ -83,6 +91,13 @@ def test_speed_waiting_and_time_left_since_the_last_line(clock: FakeClock) -> No
     assert logged(runner, "ram_mib") == pytest.approx(resident_mib(), rel=0.2)
 
 
+def test_figures_of_the_machine_are_in_no_checkpoint(clock: FakeClock) -> None:
+    hook, runner = CTLoggerHook(interval=1), make_runner()
+    hook.before_train(runner)
+    step(hook, runner, clock, 1.0)
+    assert set(runner.message_hub.log_scalars) == {"train/time", "train/data_time"}
+
+
 def test_time_of_a_validation_is_no_waiting(clock: FakeClock) -> None:
     hook, runner = CTLoggerHook(interval=1), make_runner()
     hook.before_train(runner)
@@ -94,6 +109,16 @@ def test_time_of_a_validation_is_no_waiting(clock: FakeClock) -> None:
     assert logged(runner, "images_per_second") == pytest.approx(4.0)
     # The time left includes it.
     assert runner.message_hub.get_info("eta") == pytest.approx(7 / 2 * 98)
+
+
+def test_waiting_at_the_begin_of_an_epoch_counts(clock: FakeClock) -> None:
+    hook, runner = CTLoggerHook(interval=1), make_runner()
+    hook.before_train(runner)
+    step(hook, runner, clock, 1.0)
+    hook.before_save_checkpoint(runner, {})
+    hook.before_train_epoch(runner)
+    step(hook, runner, clock, 4.0, waited=3.0)
+    assert logged(runner, "data_share") == pytest.approx(0.75)
 
 
 def test_counts_go_on_after_a_resume(clock: FakeClock) -> None:

@@ -160,9 +160,17 @@ def test_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
         set_trackers(cfg)
 
 
-def test_unknown_tracker_lists_the_known_ones() -> None:
-    with pytest.raises(UsageError, match=r"tensorboard, wandb, mlflow, .* got 'tensorbord'"):
-        set_trackers(config("tensorbord"))
+@pytest.mark.parametrize("wrong", ["tensorbord", 3, {"exp_name": "a"}, [["wandb"]]])
+def test_unknown_tracker_lists_the_known_ones(wrong: Any) -> None:
+    with pytest.raises(UsageError, match=r"tensorboard, wandb, mlflow, .* got "):
+        set_trackers(config(wrong))
+
+
+def test_config_without_visualizer_gets_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "find_spec", lambda name: name)
+    cfg = Config({"trackers": "wandb"})
+    set_trackers(cfg)
+    assert kinds(cfg) == ["CTWandbBackend"]
 
 
 def test_sessions_of_a_training_are_one_curve(tmp_path: Path) -> None:

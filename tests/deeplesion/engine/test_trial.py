@@ -54,13 +54,27 @@ def test_config_of_a_trial_writes_nothing_elsewhere(tmp_path: Path) -> None:
     assert trial.work_dir == str(tmp_path)
     assert [backend["type"] for backend in trial.visualizer.vis_backends] == ["LocalLogBackend"]
     hook = trial.default_hooks.checkpoint
-    assert (hook.interval, hook.by_epoch, hook.save_best) == (FIRST_STEPS, False, None)
+    assert (hook.interval, hook.by_epoch, hook.save_best) == (FIRST_STEPS, False, "auto")
     # Three batches of two, and steps enough even where the run itself has fewer.
     assert trial.val_dataloader.dataset.indices == list(range(6))
     assert trial.train_cfg.max_iters == 6
     assert trial.load_from == "weights.pth"
     assert cfg.work_dir == "real"
     assert "indices" not in cfg.val_dataloader.dataset
+
+
+def test_places_that_the_config_names_are_left_alone(tmp_path: Path) -> None:
+    hooks = {"checkpoint": {"out_dir": "/elsewhere"}, "logger": {"out_dir": "/elsewhere"}}
+    metric = {"type": "FROCMetric", "predictions_file": "/elsewhere/predictions.json"}
+    train = {"max_epochs": 1}
+    cfg = config(default_hooks=hooks, val_evaluator=metric, train_cfg=train)
+    trial = trial_config(cfg, tmp_path, 4)
+    assert trial.default_hooks.checkpoint.out_dir is None
+    assert trial.default_hooks.logger.out_dir is None
+    assert trial.val_evaluator.predictions_file is None
+    assert trial.val_evaluator.collect_dir == str(tmp_path / "collected")
+    assert trial.train_cfg.max_epochs == 6
+    assert cfg.val_evaluator.predictions_file == "/elsewhere/predictions.json"
 
 
 def test_config_to_resume_has_other_names(tmp_path: Path) -> None:
