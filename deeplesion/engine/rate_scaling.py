@@ -6,9 +6,8 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
 from mmengine.logging import print_log
-from mmengine.optim import OptimWrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import optim
 
 #: Optimizers whose steps do not grow with the gradient.
@@ -16,7 +15,7 @@ ADAPTIVE = (optim.Adam, optim.AdamW, optim.NAdam, optim.RAdam, optim.Adagrad, op
 
 
 @contextmanager
-def by_square_root(wrapper: OptimWrapper) -> Iterator[None]:
+def by_square_root(wrapper: OptimWrapper | OptimWrapperDict) -> Iterator[None]:
     """Make of a linear change of learning rates, within the context, one by the square root.
 
     That is the rule for optimizers of Adam's kind: S. Malladi et al., "On the SDEs and Scaling
@@ -24,21 +23,19 @@ def by_square_root(wrapper: OptimWrapper) -> Iterator[None]:
     is linear (P. Goyal et al., arXiv 1706.02677), nothing is done.
 
     Args:
-        wrapper: Its optimizer's ``lr`` are changed in place.
+        wrapper: Of one optimizer or several; ``lr`` of their groups are changed in place.
     """
-    groups = _adaptive_groups(wrapper)
+    several = isinstance(wrapper, OptimWrapperDict)
+    optimizers = [one.optimizer for one in (wrapper.values() if several else [wrapper])]
+    adaptive = [optimizer for optimizer in optimizers if isinstance(optimizer, ADAPTIVE)]
+    groups = [group for optimizer in adaptive for group in optimizer.param_groups]
     before = [group["lr"] for group in groups]
     yield
     for group, rate in zip(groups, before, strict=True):
         group["lr"] = math.sqrt(rate * group["lr"])
     if groups and before[0] and groups[0]["lr"] != before[0]:
         print_log(
-            f"{type(wrapper.optimizer).__name__}'s is scaled by the square root of that: "
+            f"{type(adaptive[0]).__name__}'s is scaled by the square root of that: "
             f"{groups[0]['lr'] / before[0]:.4g}",
             logger="current",
         )
-
-
-def _adaptive_groups(wrapper: OptimWrapper) -> list[dict]:
-    optimizer: torch.optim.Optimizer = wrapper.optimizer
-    return optimizer.param_groups if isinstance(optimizer, ADAPTIVE) else []
