@@ -1,0 +1,7 @@
+_base_ = [
+    "../_base_/models/mask-rcnn_densenet121.py",
+    "../_base_/datasets/deeplesion_7x2mm_always_multiscale.py",
+    "../_base_/schedules/schedule_36e.py",
+]
+
+model = dict(backbone=dict(type="DenseNetTrunc3d", operator="I3DConv"), neck=dict(num_slices=7))
