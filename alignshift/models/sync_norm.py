@@ -43,7 +43,8 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         """Normalize x, (S, C, H, W)."""
         if not is_synchronized([self]):
             return super().forward(x)
-        return _normalize(x, self)
+        normalized: Tensor = _normalize(x, self)
+        return normalized
 
 
 def is_synchronized(norms: Iterable[nn.Module]) -> bool:
