@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Evaluate on several GPUs of this machine (or processes, without a GPU).
-# usage: tools/dist_test.sh CONFIG CHECKPOINT GPUS [options of tools/test.py]
+# usage: tools/dist_test.sh CONFIG CHECKPOINT GPUS [more checkpoints] [options of tools/test.py]
 # Several nodes: set NNODES and RDZV_ENDPOINT=HOST:PORT on each; more is in tools/torchrun.sh.
 set -euo pipefail
 if [ $# -lt 3 ]; then

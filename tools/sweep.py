@@ -170,12 +170,12 @@ def main(argv: list[str] | None = None) -> int:
     """Run the tool; returns the exit code: 1 where a training failed, 75 after a warning."""
     args = parse_args(argv)
     from deeplesion.engine.cli import run_tool
-    from deeplesion.sweeps.execution import INTERRUPTED_CODE
+    from deeplesion.engine.preemption import REQUEUE_EXIT_CODE
 
     outcomes: list[Outcome] = []
     code = run_tool(lambda: outcomes.extend(sweep(args)))
     if any(outcome.status == "interrupted" for outcome in outcomes):
-        return INTERRUPTED_CODE
+        return REQUEUE_EXIT_CODE
     return code or int(any(outcome.status == "failed" for outcome in outcomes))
 
 

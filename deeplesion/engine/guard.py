@@ -25,6 +25,7 @@ from deeplesion.engine.guard_records import (
     summarize,
 )
 from deeplesion.engine.guarded_step import GuardedStep, SkippedStep
+from deeplesion.engine.weight_average import WeightAverageHook
 
 #: File in the work dir with one line for each skipped step.
 RECORD_FILE = "skipped_steps.jsonl"
@@ -68,28 +69,6 @@ class SkipCounts:
         if overflow:
             return replace(self, overflows=self.overflows + 1)
         return replace(self, in_all=self.in_all + 1, in_a_row=self.in_a_row + 1)
-
-
-def step_was_skipped(runner: Runner) -> bool:
-    """Whether the last batch ended with a step that was skipped."""
-    wrapper = runner.optim_wrapper
-    return isinstance(wrapper, GuardedStep) and wrapper.skipped is not None
-
-
-@HOOKS.register_module()
-class GuardedEMAHook(EMAHook):
-    """mmengine's ``EMAHook``, which does not average weights once more after a skipped step."""
-
-    def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        """Average the weights after a step that was taken.
-
-        Args:
-            runner: The Runner.
-            *args: See :meth:`mmengine.hooks.EMAHook.after_train_iter`.
-            **kwargs: See :meth:`mmengine.hooks.EMAHook.after_train_iter`.
-        """
-        if not step_was_skipped(runner):
-            super().after_train_iter(runner, *args, **kwargs)
 
 
 @HOOKS.register_module()
@@ -139,9 +118,9 @@ class NonFiniteGuardHook(Hook):
                 "to GuardedOptimWrapper, BFloat16OptimWrapper or GuardedAmpOptimWrapper"
             )
         for hook in runner.hooks:
-            if isinstance(hook, EMAHook) and not isinstance(hook, GuardedEMAHook):
+            if isinstance(hook, EMAHook) and not isinstance(hook, WeightAverageHook):
                 runner.logger.warning(
-                    f"{type(hook).__name__} averages after skipped steps, too: use GuardedEMAHook"
+                    f"{type(hook).__name__} averages after skipped steps, too: use WeightAverageHook"
                 )
 
     def after_train_iter(

@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 from mmengine.runner.loops import BaseLoop
 
 from deeplesion.engine.checkpoint import CheckpointError
+from deeplesion.engine.guarded_step import GuardedStep
 
 
 @HOOKS.register_module()
@@ -24,12 +25,12 @@ class WeightAverageHook(EMAHook):
     and need not know of it. What training goes on from is kept beside it, as ``ema_state_dict``,
     where the checkpoint is one to resume from; the best one, which is not, is spared it.
 
-    Three things are not mmengine's. The running statistics of batch norms are averaged too
+    Four things are not mmengine's. The running statistics of batch norms are averaged too
     (``update_buffers=True``), as those of the last few batches do not fit averaged weights, and
     over processes at each update, so that all evaluate, save and resume the same network. A
     checkpoint to test goes past this hook: mmengine's reads it a second time by its own rules,
-    and evaluates random weights where those find other names. And where no training begins, no
-    copy of the network is made.
+    and evaluates random weights where those find other names. Where no training begins, no
+    copy of the network is made. And a step that was skipped does not count.
 
     Args:
         ema_type: By default the average is over about the last ``1 / gamma`` of the iterations so
@@ -56,7 +57,10 @@ class WeightAverageHook(EMAHook):
             self._averages = True
 
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        """Add the weights after an iteration to the average."""
+        """Add the weights after an iteration to the average, unless its step was skipped."""
+        wrapper = runner.optim_wrapper
+        if isinstance(wrapper, GuardedStep) and wrapper.skipped is not None:
+            return
         super().after_train_iter(runner, *args, **kwargs)
         if self.ema_model.update_buffers:
             buffers = self.ema_model.module.buffers()

@@ -19,14 +19,13 @@ from types import FrameType
 from typing import Any
 
 from deeplesion.engine.config import UsageError
+from deeplesion.engine.preemption import REQUEUE_EXIT_CODE
 from deeplesion.io import write_json
 
 RECORD = "sweep_run.json"
 LOG = "sweep_run.log"
 TEST_FOLDER = "test"
 BEST = "best_froc_mean_*.pth"
-#: Exit code of a training that was warned, and saved a checkpoint to go on from.
-INTERRUPTED_CODE = 75
 #: What is passed on to the trainings.
 WARNINGS = (signal.SIGTERM, signal.SIGUSR1)
 
@@ -191,7 +190,7 @@ class Pool:
                 self._running.discard(process)
         if code == 0:
             return None
-        if code == INTERRUPTED_CODE or self._stopped.is_set():
+        if code == REQUEUE_EXIT_CODE or self._stopped.is_set():
             # Whoever warned one of them wants the machine back.
             self._stopped.set()
             return Outcome(job.name, "interrupted")

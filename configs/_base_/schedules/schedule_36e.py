@@ -2,12 +2,12 @@
 # evaluated and saved. All of it is as long as train_cfg.max_epochs says; docs/recipes.md says more.
 _base_ = "../default_runtime.py"
 
-train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=36, val_interval=1)
+train_cfg = dict(type="ResumableEpochLoop", max_epochs=36, val_interval=1)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 
 optim_wrapper = dict(
-    type="OptimWrapper",
+    type="GuardedOptimWrapper",
     optimizer=dict(type="AdamW", lr=2e-4, weight_decay=0.05),
     clip_grad=dict(max_norm=35, norm_type=2),
     paramwise_cfg=dict(

@@ -17,7 +17,7 @@ from mmengine.hooks import EMAHook
 
 import deeplesion  # noqa: F401
 from deeplesion.engine.cli import run_tool
-from deeplesion.engine.guard import GuardedEMAHook, NonFiniteError, NonFiniteGuardHook, SkipCounts
+from deeplesion.engine.guard import NonFiniteError, NonFiniteGuardHook, SkipCounts
 from deeplesion.engine.guarded_step import GuardedStep, SkippedStep
 from tests.deeplesion.engine.guarding import States, records_of, runner_of, same
 
@@ -106,10 +106,10 @@ def test_a_dropped_step_has_the_samples_of_all_its_batches(tmp_path: Path) -> No
 
 
 def test_averaged_weights_do_not_count_a_skipped_step(tmp_path: Path) -> None:
-    hook = dict(type="GuardedEMAHook", momentum=0.1)
+    hook = dict(type="WeightAverageHook", momentum=0.1)
     runner = runner_of(tmp_path, {2}, custom_hooks=[hook])
     runner.train()
-    (ema,) = [hook for hook in runner.hooks if isinstance(hook, GuardedEMAHook)]
+    (ema,) = [hook for hook in runner.hooks if isinstance(hook, WeightAverageHook)]
     assert ema.ema_model.steps == 3
 
 
@@ -120,7 +120,7 @@ def test_what_is_not_guarded_is_told(tmp_path: Path, caplog: pytest.LogCaptureFi
     runner.logger.addFilter(lambda record: warnings.append(record.getMessage()) or True)
     runner.train()
     assert any("not skipped by OptimWrapper: set optim_wrapper.type" in w for w in warnings)
-    assert any("use GuardedEMAHook" in w for w in warnings)
+    assert any("use WeightAverageHook" in w for w in warnings)
 
 
 def skips(runner: Any, hook: NonFiniteGuardHook, loss: float, **skipped: Any) -> SkipCounts:
