@@ -10,7 +10,6 @@ failure. Runs that are done are not repeated.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from pathlib import Path
@@ -28,11 +27,12 @@ from benchmarks.context_ablation import (  # noqa: E402
     read_images,
     tool,
 )
+from deeplesion.engine.training_log import SCALARS_FILE, read_scalars  # noqa: E402
 from deeplesion.io import write_json  # noqa: E402
 
 CONFIG = ROOT / "configs/alignshift/mask-rcnn_alignshift-densenet-small_7x2mm_500it_synthetic.py"
 PRECISIONS = {
-    "float32": ("OptimWrapper", {"type": "TestLoop"}),
+    "float32": ("GuardedOptimWrapper", {"type": "TestLoop"}),
     "bfloat16": ("BFloat16OptimWrapper", {"type": "AutocastTestLoop", "dtype": "bfloat16"}),
     "float16": ("CPUFloat16OptimWrapper", {"type": "AutocastTestLoop", "dtype": "float16"}),
 }
@@ -57,7 +57,7 @@ param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end={warm_up}),
     dict(type="CosineAnnealingLR", by_epoch=False, begin={warm_up}, end={iters}, eta_min=1e-5),
 ]
-default_hooks = dict(checkpoint=dict(interval={iters}), logger=dict(interval=1))
+default_hooks = dict(checkpoint=dict(interval={iters}))
 """
     )
 
@@ -78,10 +78,9 @@ def run(precision: str, seed: int, data: Path, args: argparse.Namespace) -> Path
 
 
 def read_losses(folder: Path) -> list[float]:
-    """The loss of every iteration, from the scalars that training wrote."""
-    files = sorted(folder.glob("*/vis_data/scalars.json"))
-    lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
-    return [line["loss"] for line in lines if "loss" in line]
+    """The loss of every iteration."""
+    lines = read_scalars(folder / SCALARS_FILE)
+    return [line["train/loss"] for line in lines if "train/loss" in line]
 
 
 def markdown(table: dict[str, dict]) -> str:

@@ -120,7 +120,8 @@ class NonFiniteGuardHook(Hook):
         for hook in runner.hooks:
             if isinstance(hook, EMAHook) and not isinstance(hook, WeightAverageHook):
                 runner.logger.warning(
-                    f"{type(hook).__name__} averages after skipped steps, too: use WeightAverageHook"
+                    f"{type(hook).__name__} averages after skipped steps, too: "
+                    "use WeightAverageHook"
                 )
 
     def after_train_iter(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -45,13 +46,11 @@ def test_float16_steps_on_a_cpu_and_skips_what_is_not_finite() -> None:
 
 
 def test_losses_are_read_from_what_training_logs(tmp_path: Path) -> None:
-    log = tmp_path / "20260101_000000/vis_data/scalars.json"
-    log.parent.mkdir(parents=True)
-    lines = [{"loss": 2.0, "step": 1}, {"froc/mean": 0.5}, {"loss": float("nan"), "step": 2}]
-    log.write_text("\n".join(map(json.dumps, lines)))
+    lines = [{"train/loss": 2.0, "iter": 1}, {"val/froc/mean": 0.5}, {"train/loss": math.nan}]
+    (tmp_path / "scalars.jsonl").write_text("\n".join(map(json.dumps, lines)))
     first, second = read_losses(tmp_path)
     assert first == 2.0
-    assert second != second
+    assert math.isnan(second)
 
 
 @pytest.mark.parametrize(

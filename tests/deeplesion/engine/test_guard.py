@@ -19,6 +19,7 @@ import deeplesion  # noqa: F401
 from deeplesion.engine.cli import run_tool
 from deeplesion.engine.guard import NonFiniteError, NonFiniteGuardHook, SkipCounts
 from deeplesion.engine.guarded_step import GuardedStep, SkippedStep
+from deeplesion.engine.weight_average import WeightAverageHook
 from tests.deeplesion.engine.guarding import States, records_of, runner_of, same
 
 LIMITS = dict(max_in_a_row=2, max_in_all=3)
