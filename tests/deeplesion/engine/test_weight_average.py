@@ -138,7 +138,8 @@ def test_what_is_tested_is_what_the_file_holds(prefix: str, trained: Path, tmp_p
 def average_in_a_group(rank: int, store: str, results: Any) -> None:
     """One of two processes that see other batches; tells its average of the running mean."""
     torch.distributed.init_process_group("gloo", f"file://{store}", rank=rank, world_size=2)
-    runner = SimpleNamespace(model=Norm(), iter=0, _train_loop=object.__new__(IterBasedTrainLoop))
+    loop = object.__new__(IterBasedTrainLoop)
+    runner = SimpleNamespace(model=Norm(), iter=0, _train_loop=loop, optim_wrapper=None)
     hook = WeightAverageHook()
     hook.before_run(runner)
     runner.model.norm.running_mean.fill_(1.0 + rank)
