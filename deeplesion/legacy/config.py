@@ -58,6 +58,8 @@ DEFAULTS = {
     **{f"{split}_evaluator.fps": list(REPORT_FPS) for split in ("val", "test")},
 }
 ANNOTATIONS, PACK = 1, -1
+# Of a training pipeline: packing, and what comes behind it.
+TRAIN_PACK = -2
 
 
 @dataclass
@@ -124,7 +126,7 @@ class ConvertedConfig:
         annotations = dict(base["train_pipeline"][ANNOTATIONS])
         if self.settings.get("model.roi_head.mask_head", MISSING) is None:
             annotations.pop("with_mask", None)
-        return [load, annotations, *after, base["train_pipeline"][PACK]]
+        return [load, annotations, *after, *base["train_pipeline"][TRAIN_PACK:]]
 
 
 def convert_config(
@@ -176,7 +178,7 @@ def published_config(family: Family, num_slices: int, configs: str | Path) -> Co
     base = read_bases(Path(configs), bases)
     load = dict(base["test_pipeline"][0], num_slices=num_slices, legacy=True)
     pipelines = {split: [load, *base["test_pipeline"][1:PACK]] for split in SPLITS}
-    pipelines["train"] = [load, *base["train_pipeline"][ANNOTATIONS + 1 : PACK]]
+    pipelines["train"] = [load, *base["train_pipeline"][ANNOTATIONS + 1 : TRAIN_PACK]]
     return ConvertedConfig(family, [], bases, settings, pipelines, Path(configs))
 
 

@@ -233,6 +233,9 @@ def _map_train_cfg(ledger: Ledger) -> None:
         for field in ledger.below(f"train_cfg.{stage}"):
             if "[" in field:
                 ledger.lose(field, "there is one stage", essential=True)
+            elif field.endswith("sampler.type") and ledger.get(field) == "RandomSampler":
+                # The same, but for what follows from the number of processes.
+                ledger.map(field, f"model.{field}", "SeededRandomSampler")
             else:
                 ledger.map(field, f"model.{field}")
 

@@ -18,7 +18,14 @@ __all__ = ["refuse_types"]
 # Registries, and the modules of the classes that a config may take from them.
 ALLOWED = (
     (MODELS, ("mmdet.models.losses.", "deeplesion.models.losses.")),
-    (TASK_UTILS, ("mmdet.models.task_modules.assigners.", "mmdet.models.task_modules.samplers.")),
+    (
+        TASK_UTILS,
+        (
+            "mmdet.models.task_modules.assigners.",
+            "mmdet.models.task_modules.samplers.",
+            "deeplesion.models.sampling",
+        ),
+    ),
     (OPTIMIZERS, ("torch.optim.",)),
 )
 # Functions of mmcv, which looks them up by ``eval``.
