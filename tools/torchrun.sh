@@ -3,7 +3,7 @@
 # usage: tools/torchrun.sh TOOL PROCESSES [arguments of the tool]
 # PROCESSES of each node. Without the variables below a free port of this machine is chosen, so that
 # two runs on it do not meet.
-#   NNODES         number of nodes, or MIN:MAX of them
+#   NNODES         number of nodes
 #   RDZV_ENDPOINT  HOST:PORT of one of the nodes, the same on all: they find each other there
 #   RDZV_ID        a name of the run, where several meet at one endpoint
 #   NODE_RANK      0 on the node of the endpoint; needed where it cannot be told by its name
