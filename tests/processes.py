@@ -1,4 +1,4 @@
-"""Functions run in several processes that talk by gloo, forked from this one."""
+"""Functions run in several processes that talk by gloo."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from mmengine.registry import init_default_scope
 
+PRELOADED = ["deeplesion", "deeplesion.registration", "deeplesion.engine.runner", __name__]
 # What waits for longer waits for ever.
 PATIENCE = 300
 
@@ -23,25 +25,28 @@ PATIENCE = 300
 def run_processes(function: Callable, processes: int, *arguments: Any) -> list:
     """What a function gives in each of several processes, by rank.
 
-    They are forked: nothing is imported again, and arguments need not be picklable, but results.
+    They are forked from a process that has imported everything and computed nothing: autograd's
+    threads do not survive a fork.
 
     Args:
-        function: Called inside of a process group.
+        function: Of a module, called inside of a process group; its arguments and results are
+            pickled.
         processes: How many.
         *arguments: Of the function.
 
     Raises:
         RuntimeError: It raised in one of them, or did not come to an end.
     """
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    # As bytes: PyTorch would have all processes share the memory of tensors.
+    work = pickle.dumps((function, arguments))
     with tempfile.TemporaryDirectory() as folder:
         started = []
         for rank in range(processes):
             ours, theirs = context.Pipe(duplex=False)
             group = (Path(folder) / "store", rank, processes)
-            process = context.Process(
-                target=_work, args=(theirs, group, function, arguments), daemon=True
-            )
+            process = context.Process(target=_work, args=(theirs, group, work), daemon=True)
             process.start()
             theirs.close()
             started.append((process, ours))
@@ -53,10 +58,9 @@ def run_processes(function: Callable, processes: int, *arguments: Any) -> list:
                 process.kill()
 
 
-def _work(
-    pipe: Connection, group: tuple[Path, int, int], function: Callable, arguments: tuple
-) -> None:
+def _work(pipe: Connection, group: tuple[Path, int, int], work: bytes) -> None:
     torch.set_num_threads(1)
+    init_default_scope("mmdet")
     os.environ["LOCAL_RANK"] = str(group[1])
     store, rank, processes = group
     try:
@@ -67,6 +71,7 @@ def _work(
             world_size=processes,
             timeout=timedelta(seconds=PATIENCE),
         )
+        function, arguments = pickle.loads(work)
         result = function(*arguments)
         # Tools leave it by themselves.
         if dist.is_initialized():

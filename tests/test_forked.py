@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -117,7 +118,12 @@ def test_signals_reach_the_program(number: signal.Signals) -> None:
     assert (b"KeyboardInterrupt" in error) == (number == signal.SIGINT)
     # Ended, be it that the server has not taken note of it.
     with suppress(FileNotFoundError):
-        assert Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+        for _ in range(200):
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+            if state in "ZX":
+                break
+            time.sleep(0.05)
+        assert state in "ZX"
 
 
 def test_a_handler_may_take_a_signal_and_go_on() -> None:

@@ -122,6 +122,7 @@ def work(folder: Path, script: str, arguments: list[str]) -> int:
     rank = os.environ["LOCAL_RANK"]
     # Until the tool has its own way to stop, there is nothing to lose.
     signal.signal(signal.SIGUSR1, lambda *_: sys.exit(REQUEUE))
+    (folder / f"{rank}.{WANTS_REQUEUE}").unlink(missing_ok=True)
     for old in folder.glob(f"{rank}-*.pid"):
         old.unlink()
     (folder / f"{rank}-{os.getpid()}.pid").touch()
@@ -172,7 +173,8 @@ def launch(own: Launch, argv: list[str]) -> int:
         print("error: the tool must be a Python file", file=sys.stderr)
         return 2
     tool, arguments = args.training_script, list(args.training_script_args)
-    if args.max_restarts and Path(tool).name == RESUMABLE and "--resume" not in arguments:
+    resumes = any(text.partition("=")[0] == "--resume" for text in arguments)
+    if args.max_restarts and Path(tool).name == RESUMABLE and not resumes:
         arguments.append("--resume")
     logger = logging.getLogger("torch.distributed.elastic.multiprocessing.api")
     logger.addFilter(lambda record: NOTICE not in record.getMessage())

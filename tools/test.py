@@ -85,10 +85,11 @@ def add_fusion_options(parser: argparse.ArgumentParser) -> None:
 
 def read(args: argparse.Namespace, path: str) -> Config:
     """A config as the arguments change it."""
-    from deeplesion.engine import config
+    from deeplesion.engine import config, tracking
     from deeplesion.engine.flip_views import use_views
 
     cfg = config.load_config(path, args.cfg_options, args.data_root)
+    tracking.leave_trackers(cfg)
     if args.split is not None:
         config.set_test_split(cfg, args.split)
     config.set_work_dir(cfg, args.config, args.work_dir, config.test_split_of(cfg))
@@ -156,8 +157,9 @@ def check_arguments(args: argparse.Namespace) -> None:
             f"--fusion-weights must be one number for each of {number} checkpoints, got "
             f"{len(args.fusion_weights)}"
         )
-    if args.fusion_weights is not None and min(args.fusion_weights) <= 0:
-        raise UsageError(f"--fusion-weights must be > 0, got {min(args.fusion_weights):g}")
+    for weight in args.fusion_weights or ():
+        if not 0 < weight < float("inf"):
+            raise UsageError(f"--fusion-weights must be > 0 and finite, got {weight:g}")
     if not 0 <= args.fusion_iou < 1:
         raise UsageError(f"--fusion-iou must be in [0, 1), got {args.fusion_iou:g}")
 

@@ -8,7 +8,7 @@ from mmengine.config import DictAction
 
 EXAMPLE = """example:
   CONFIG=configs/alignshift/mask-rcnn_alignshift-densenet121_3x2mm_20e_deeplesion.py
-  python tools/train.py $CONFIG --data-root data/deeplesion --amp
+  python tools/train.py $CONFIG --data-root data/deeplesion --amp --auto-scale-lr --resume
 exit codes: 0 trained, 1 error, 75 ended by SIGTERM or SIGUSR1 (start again with --resume),
 130 ended by Ctrl-C; a checkpoint is written before 75 and 130
 """

@@ -84,7 +84,8 @@ def joint_moments(moments: Tensor, pixels: Sequence[int]) -> Tensor:
     return torch.stack([mean, (shares * (variances + (means - mean) ** 2)).sum(0)])
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+# torch.compiler.disable does the same, but imports the compiler at once, which takes seconds.
+@torch._disable_dynamo
 def _normalize(x: Tensor, norm: SyncBatchNorm2d) -> Tensor:
     out: Tensor = _JointNorm.apply(x, norm.weight, norm.bias, norm)
     return out

@@ -117,7 +117,9 @@ def find_resumable(folder: Path) -> Choice:
     Raises:
         CheckpointError: There are checkpoints, but none that a training can go on from.
     """
-    files = sorted(path for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith("."))
+    files = _checkpoints(folder)
+    if not files and (other := _other_folder(folder)) is not None:
+        return find_resumable(other)
     headers, complaints = [], []
     for path in files:
         try:
@@ -230,6 +232,29 @@ def _furthest_first(headers: list[Header], folder: Path) -> list[Header]:
         return []
     pointer = folder / LAST_CHECKPOINT
     last = Path(pointer.read_text(errors="replace").strip()).name if pointer.is_file() else None
-    newest = max(headers, key=lambda h: (h.path.name == last, h.path.stat().st_mtime_ns))
-    of_run = [header for header in headers if header.run == newest.run]
+    newest = max(headers, key=lambda h: (h.path.name == last, _written(h)))
+    # What is further but older is of a branch that somebody went back behind.
+    of_run = [
+        header
+        for header in headers
+        if header.run == newest.run
+        and (header.progress[0] <= newest.progress[0] or _written(header) >= _written(newest))
+    ]
     return sorted(of_run, key=lambda header: header.progress, reverse=True)
+
+
+def _written(header: Header) -> int:
+    return header.path.stat().st_mtime_ns
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith("."))
+
+
+def _other_folder(folder: Path) -> Path | None:
+    """The folder of checkpoints that a training wrote to instead, by ``out_dir`` of its hook."""
+    pointer = folder / LAST_CHECKPOINT
+    if not pointer.is_file():
+        return None
+    other = Path(pointer.read_text(errors="replace").strip()).parent
+    return other if other.resolve() != folder.resolve() and _checkpoints(other) else None

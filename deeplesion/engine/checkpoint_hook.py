@@ -61,7 +61,7 @@ class ResumableCheckpointHook(CheckpointHook):
         self._written_time = 0.0
         self._val_batches = 0
         self._exit_code, self._due = 0, False
-        self._outdated_best: str | None = None
+        self._outdated_best: dict[str, str] = {}
 
     def before_train(self, runner: Runner) -> None:
         """Take up where the checkpoint stood.
@@ -218,14 +218,15 @@ class ResumableCheckpointHook(CheckpointHook):
                 file.unlink(missing_ok=True)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, Any]) -> None:
-        """Write a better checkpoint and then remove the one that was the best before."""
+        """Write better checkpoints and then remove those that were the best before."""
         # mmengine removes what it knows of before it writes.
-        self._outdated_best = getattr(self, "best_ckpt_path", None)
-        if self._outdated_best is not None:
-            self.best_ckpt_path = None
+        self._outdated_best = {name: path for name, path in self._best().items() if path}
+        for name in self._outdated_best:
+            self._set_best(name, None)
         super()._save_best_checkpoint(runner, metrics)
-        if self._outdated_best is not None and self.best_ckpt_path is None:
-            self.best_ckpt_path, self._outdated_best = self._outdated_best, None
+        for name, path in self._outdated_best.items():
+            if self._best()[name] is None:
+                self._set_best(name, path)
         self._drop_outdated_best()
 
     def _drop_outdated_best(self) -> None:
@@ -233,9 +234,21 @@ class ResumableCheckpointHook(CheckpointHook):
 
         So an interruption leaves none behind: whoever goes on validates and removes it again.
         """
-        outdated, self._outdated_best = self._outdated_best, None
-        if outdated not in (None, self.best_ckpt_path) and is_main_process():
-            self._remove(outdated)
+        outdated, self._outdated_best = self._outdated_best, {}
+        for name, path in outdated.items():
+            if path != self._best()[name] and is_main_process():
+                self._remove(path)
+
+    def _best(self) -> dict[str, str | None]:
+        """The best checkpoint by each metric; a single metric has no name here."""
+        several = getattr(self, "best_ckpt_path_dict", None)
+        return several or {"": getattr(self, "best_ckpt_path", None)}
+
+    def _set_best(self, name: str, path: str | None) -> None:
+        if name:
+            self.best_ckpt_path_dict[name] = path
+        else:
+            self.best_ckpt_path = path
 
     def _remove(self, path: str) -> None:
         if self.file_backend.isfile(path):
@@ -243,10 +256,11 @@ class ResumableCheckpointHook(CheckpointHook):
 
     def _disown_foreign_best(self, runner: Runner) -> None:
         """Leave the best checkpoint of another folder, from which was resumed, where it is."""
-        best = getattr(self, "best_ckpt_path", None)
-        if best is not None and Path(best).parent.resolve() != Path(self.out_dir).resolve():
-            self.best_ckpt_path = None
-            runner.logger.info(f"The best checkpoint so far stays where it is: {best}")
+        here = Path(self.out_dir).resolve()
+        for name, best in self._best().items():
+            if best is not None and Path(best).parent.resolve() != here:
+                self._set_best(name, None)
+                runner.logger.info(f"The best checkpoint so far stays where it is: {best}")
 
 
 def _is_training(runner: Runner) -> bool:

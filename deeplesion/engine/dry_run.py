@@ -39,6 +39,7 @@ from deeplesion.engine.estimate import (
     saves_between,
     validation_batches,
 )
+from deeplesion.engine.lr_scaling import ADAPTIVE
 from deeplesion.engine.machine import local_processes, usable_cores
 from deeplesion.engine.sanity import ERROR, OK, WARNING, Finding
 from deeplesion.engine.trial import FIRST_STEPS, MORE_STEPS, Trial, run_trial
@@ -81,11 +82,13 @@ def dry_run(cfg: Config) -> None:
     if cfg.get("launcher", "none") != "none" and not is_distributed():
         init_dist(cfg.launcher, **cfg.get("env_cfg", {}).get("dist_cfg", {"backend": "nccl"}))
     init_default_scope(cfg.get("default_scope", "mmdet"))
+    # By every process: what fails here fails everywhere with the same line, and none waits.
+    train_set = DATASETS.build(cfg.train_dataloader.dataset)
     val_set = DATASETS.build(cfg.val_dataloader.dataset) if cfg.get("val_dataloader") else None
     data = DataReport()
     # The other processes begin the trial meanwhile, and wait there.
     if is_main_process():
-        data = look_at_data(DATASETS.build(cfg.train_dataloader.dataset), val_set)
+        data = look_at_data(train_set, val_set)
     trial, failure = _tried(cfg, len(val_set) if val_set is not None else 0)
     if is_main_process():
         _conclude(cfg, *_assess(cfg, data, trial, failure))
@@ -167,6 +170,7 @@ def scale_of(cfg: Config) -> sanity.Scale:
         rate=(wrapper.get("optimizer") or {}).get("lr"),
         base_batch_size=scaling.get("base_batch_size"),
         scaled=bool(scaling.get("enable")),
+        adaptive=(wrapper.get("optimizer") or {}).get("type") in {o.__name__ for o in ADAPTIVE},
     )
 
 

@@ -137,7 +137,7 @@ class NonFiniteGuardHook(Hook):
             runner: The Runner.
             batch_idx: Not used.
             data_batch: Its samples.
-            outputs: Its losses; those that are not finite are taken out after a skipped step.
+            outputs: Its losses; those that are not finite are taken out.
 
         Raises:
             NonFiniteError: If too many steps were skipped.
@@ -147,6 +147,8 @@ class NonFiniteGuardHook(Hook):
             return
         losses = {k: v.detach() if isinstance(v, Tensor) else v for k, v in (outputs or {}).items()}
         self._batches.append((data_batch, losses))
+        for name in bad_entries(losses):
+            del outputs[name]  # type: ignore[union-attr]
         if wrapper.is_accumulating:
             return
         hub, counts = runner.message_hub, SkipCounts.load(runner.message_hub)
@@ -154,8 +156,6 @@ class NonFiniteGuardHook(Hook):
             counts = counts.after_step()
         else:
             counts, record = self._note(runner, wrapper.skipped, counts)
-            for name in bad_entries(losses):
-                del outputs[name]  # type: ignore[union-attr]
         self._batches.clear()
         counts.save(hub)
         hub.update_scalar("train/skipped_steps", counts.in_all)
@@ -201,5 +201,6 @@ class NonFiniteGuardHook(Hook):
             f"{summarize(record)}. All are in {Path(runner.work_dir) / RECORD_FILE}. If "
             "the same samples come again, look at these slices and their annotations; if not, "
             "lower the learning rate, warm up longer, clip gradients lower or train without "
-            "--amp. Then go on from the last checkpoint by --resume, whose weights are sound"
+            "--amp. The weights of the last checkpoint are sound: go on by --resume or, with "
+            "another learning rate, begin from them by --cfg-options load_from=FILE"
         )

@@ -66,11 +66,12 @@ class KeptBuffers:
         self._places: list[tuple[dict[str, Tensor | None], str]] = []
         self._copies: list[Tensor] = []
 
-    def keep(self, model: nn.Module) -> None:
+    def keep(self, model: nn.Module, values: list[Tensor] | None = None) -> None:
         """Copy the buffers of a model as they are now.
 
         Args:
             model: The same one every time, wrapped or not, or another.
+            values: To keep instead, one for each buffer.
         """
         if model is not self._model:
             self._model = model
@@ -87,6 +88,12 @@ class KeptBuffers:
             self._copies = [buffer.detach().clone() for buffer in buffers]
         else:
             _copy_all(self._copies, buffers)
+        if values is not None:
+            _copy_all(self._copies, values)
+
+    def values(self) -> list[Tensor]:
+        """What was kept, on the CPU."""
+        return [copy.cpu() for copy in self._copies]
 
     def restore(self) -> None:
         """Give the model's buffers the values that were kept."""
@@ -133,6 +140,20 @@ class GuardedStep(OptimWrapper):
     def is_accumulating(self) -> bool:
         """Whether gradients are being accumulated for a step to come."""
         return self._step_has_begun
+
+    def kept_buffers(self) -> list[Tensor]:
+        """Buffers as they were before the step that is under way; none between steps."""
+        return self._kept_buffers.values() if self._step_has_begun else []
+
+    def go_on(self, model: nn.Module, kept: list[Tensor]) -> None:
+        """Go on in the middle of a step.
+
+        Args:
+            model: The model, whose gradients are those of the batches before.
+            kept: :meth:`kept_buffers` of then.
+        """
+        self._step_has_begun, self._model = True, model
+        self._kept_buffers.keep(model, kept)
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:

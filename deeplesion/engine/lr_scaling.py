@@ -27,14 +27,26 @@ def accumulation_of(optim_wrapper: OptimWrapper | OptimWrapperDict) -> int:
     return counts.pop()
 
 
-def scale_learning_rates(
-    optim_wrapper: OptimWrapper | OptimWrapperDict, images: int, base_batch_size: float
-) -> float:
-    """Scale all learning rates.
+def scaling_factor(images: int, base_batch_size: float, adaptive: bool) -> float:
+    """What to multiply a learning rate by.
 
     Linearly (P. Goyal et al., arXiv 1706.02677), but by the square root for optimizers of Adam's
     kind (S. Malladi et al., "On the SDEs and Scaling Rules for Adaptive Gradient Algorithms",
     NeurIPS 2022, arXiv 2205.10287).
+
+    Args:
+        images: Images per step.
+        base_batch_size: Images per step that the rate is given for.
+        adaptive: Whether the optimizer is one of :data:`ADAPTIVE`.
+    """
+    ratio = images / base_batch_size
+    return math.sqrt(ratio) if adaptive else ratio
+
+
+def scale_learning_rates(
+    optim_wrapper: OptimWrapper | OptimWrapperDict, images: int, base_batch_size: float
+) -> float:
+    """Scale all learning rates by :func:`scaling_factor`.
 
     Args:
         optim_wrapper: Its optimizers' rates are changed, before a scheduler has seen them.
@@ -50,9 +62,7 @@ def scale_learning_rates(
     if not base_batch_size > 0:
         raise ValueError(f"auto_scale_lr.base_batch_size must be > 0, got {base_batch_size}")
     for wrapper in _wrappers(optim_wrapper):
-        factor = images / base_batch_size
-        if isinstance(wrapper.optimizer, ADAPTIVE):
-            factor = math.sqrt(factor)
+        factor = scaling_factor(images, base_batch_size, isinstance(wrapper.optimizer, ADAPTIVE))
         for group in wrapper.optimizer.param_groups:
             group["lr"] *= factor
     return factor

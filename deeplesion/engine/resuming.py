@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader
 
 from deeplesion.engine.checkpoint import CheckpointError
+from deeplesion.engine.guarded_step import GuardedStep
 
 #: Key in a checkpoint of what differs between processes, see :func:`gather_rank_state`.
 RANK_STATE = "rank_state"
@@ -40,6 +41,7 @@ def describe_run(runner: Runner, identity: str) -> dict[str, Any]:
         "batch_size": batch_size_of(loader),
         "iterations_per_epoch": len(loader),
         "samplers": _sampler_names(loader),
+        "schedule": _describe_schedule(runner.cfg, loop.max_iters),
     }
 
 
@@ -83,12 +85,19 @@ def check_same_run(filename: str, recorded: Mapping[str, Any], own: Mapping[str,
             f"{'; '.join(wrong)}. Set these as they were, or begin a new training from its weights "
             f"by --cfg-options load_from={filename}"
         )
+    notes = []
     if recorded and split != own_split:
-        return [
+        notes.append(
             f"{split[0]} processes with batches of {split[1]} became {own_split[0]} with "
             f"{own_split[1]}: the samples stay the same, but batch norms see others together"
-        ]
-    return []
+        )
+    if "schedule" in recorded and recorded["schedule"] != own["schedule"]:
+        notes.append(
+            "optimizer, schedule or length of the training are others in the config now: what the "
+            "checkpoint holds of them goes on as it was; for new ones begin from its weights by "
+            f"--cfg-options load_from={filename}"
+        )
+    return notes
 
 
 def gather_rank_state(model: nn.Module, optim_wrapper: OptimWrapper) -> list[dict[str, Any]] | None:
@@ -105,17 +114,22 @@ def gather_rank_state(model: nn.Module, optim_wrapper: OptimWrapper) -> list[dic
         One dict of each process by rank; ``None`` where one process has nothing to add.
     """
     gradients = {} if optim_wrapper.should_update() else _gradients(model)
+    kept = optim_wrapper.kept_buffers() if isinstance(optim_wrapper, GuardedStep) else []
+    state = {"buffers": {}, "gradients": gradients, "kept": kept}
     if get_world_size() == 1:
-        return [{"buffers": {}, "gradients": gradients}] if gradients else None
-    buffers = {name: value.cpu() for name, value in model.named_buffers()}
-    return all_gather_object({"buffers": buffers, "gradients": gradients})
+        return [state] if gradients else None
+    state["buffers"] = {name: value.cpu() for name, value in model.named_buffers()}
+    return all_gather_object(state)
 
 
-def restore_rank_state(model: nn.Module, states: list[dict[str, Any]] | None) -> None:
+def restore_rank_state(
+    model: nn.Module, optim_wrapper: OptimWrapper, states: list[dict[str, Any]] | None
+) -> None:
     """Put back what :func:`gather_rank_state` collected.
 
     Args:
         model: The bare model, with the weights of the checkpoint.
+        optim_wrapper: That is to take the next step.
         states: Nothing is done if there are none, or of another number of processes.
     """
     if states is None or len(states) != get_world_size():
@@ -127,6 +141,8 @@ def restore_rank_state(model: nn.Module, states: list[dict[str, Any]] | None) ->
             own[name].copy_(value)
     for name, value in state["gradients"].items():
         own[name].grad = value.to(own[name].device)
+    if state["gradients"] and isinstance(optim_wrapper, GuardedStep):
+        optim_wrapper.go_on(model, state["kept"])
 
 
 def _gradients(model: nn.Module) -> dict[str, Tensor]:
@@ -135,6 +151,12 @@ def _gradients(model: nn.Module) -> dict[str, Tensor]:
         for name, weight in model.named_parameters()
         if weight.grad is not None
     }
+
+
+def _describe_schedule(cfg: Mapping[str, Any], max_iters: int) -> str:
+    """What learning rates follow from."""
+    optimizer = (cfg.get("optim_wrapper") or {}).get("optimizer")
+    return repr((optimizer, cfg.get("param_scheduler"), cfg.get("auto_scale_lr"), max_iters))
 
 
 def _split(run: Mapping[str, Any]) -> tuple[Any, Any]:

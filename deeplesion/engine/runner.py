@@ -156,7 +156,7 @@ class CTRunner(Runner):
         self._must_fit = True
         self._resuming = True
         super().resume(filename, *args, **kwargs)
-        restore_rank_state(self._bare_model(), self.rank_state)
+        restore_rank_state(self._bare_model(), self.optim_wrapper, self.rank_state)
         self.rank_state = None
 
     def save_checkpoint(

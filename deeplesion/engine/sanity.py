@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deeplesion.engine.lr_scaling import scaling_factor
 from deeplesion.engine.wording import counted
 
 OK, WARNING, ERROR = "ok", "warning", "error"
@@ -22,6 +23,8 @@ WARM_UPS = {
 }
 #: A warm-up this part of a run, or more, leaves too little.
 LONG_WARM_UP = 0.5
+#: So many of those that are proposed instead fill a run.
+FITTING_WARM_UPS = 20
 #: Memory and disk fuller than this may not last.
 NEARLY_FULL = 0.9
 #: Batches that each worker of PyTorch's loader holds ready, unless told otherwise.
@@ -60,6 +63,7 @@ class Scale:
         rate: Learning rate of the config.
         base_batch_size: Images for which that is; None where the config does not say.
         scaled: Whether the rate is scaled to the batch (``--auto-scale-lr``).
+        adaptive: Whether the optimizer is of Adam's kind, whose rate goes by the square root.
     """
 
     batch_size: int
@@ -67,7 +71,8 @@ class Scale:
     accumulation: int
     rate: float | None
     base_batch_size: int | None
-    scaled: bool
+    scaled: bool = False
+    adaptive: bool = False
 
     @property
     def images(self) -> int:
@@ -88,7 +93,7 @@ def check_learning_rate(scale: Scale) -> Finding:
             f"the config does not say for which batch its learning rate is; here are {images}",
             "add auto_scale_lr=dict(base_batch_size=...)",
         )
-    fitting = scale.rate * scale.images / scale.base_batch_size
+    fitting = scale.rate * scaling_factor(scale.images, scale.base_batch_size, scale.adaptive)
     if scale.scaled:
         return Finding(OK, f"learning rate {scale.rate:g} is scaled to {fitting:g} for {images}")
     if scale.images == scale.base_batch_size:
@@ -125,8 +130,12 @@ def check_schedule(
             found.append(Finding(WARNING, what, "lengthen the run, or let param_scheduler fit it"))
         elif _is_warm_up(one) and end >= LONG_WARM_UP * length:
             level = ERROR if end > length else WARNING
-            what = f"the warm-up lasts {end:g} {unit} of the {length} of the run"
-            found.append(Finding(level, what, f"shorten it: param_scheduler, end={length // 20}"))
+            what = f"the warm-up lasts {end:g} of the {length} {unit} of the run"
+            shorter = length // FITTING_WARM_UPS
+            remedy = (
+                f"shorten it: param_scheduler, end={shorter}" if shorter else "train for longer"
+            )
+            found.append(Finding(level, what, remedy))
     return found or [Finding(OK, f"the schedule fits {iterations} iterations")]
 
 

@@ -40,11 +40,29 @@ PACKAGES = {
     "DVCLiveVisBackend": "dvclive",
     "AimVisBackend": "aim",
 }
+#: Those that tell nobody but the work folder.
+LOCAL_BACKENDS = (
+    "LocalLogBackend",
+    "LocalVisBackend",
+    "CTTensorboardBackend",
+    "TensorboardVisBackend",
+)
 #: What MLflow takes in the name of a metric.
 NOT_IN_METRICS = re.compile(r"[^\w\-. :/]")
 TENSORBOARD_FOLDER = "tensorboard"
 MOST_PARAM_CHARACTERS = 500
 PARAMS_PER_CALL = 100
+
+
+def leave_trackers(cfg: Config) -> None:
+    """Have an evaluation leave alone the trackers that a training's config names.
+
+    Args:
+        cfg: ``visualizer`` is changed in place.
+    """
+    visualizer = cfg.get("visualizer") or {"type": "Visualizer"}
+    kept = [b for b in visualizer.get("vis_backends") or [] if b["type"] in LOCAL_BACKENDS]
+    cfg.visualizer = {**visualizer, "vis_backends": kept}
 
 
 def set_trackers(cfg: Config) -> None:

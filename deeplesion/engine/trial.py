@@ -188,6 +188,9 @@ def trial_config(cfg: Config, folder: Path, validation_images: int, resume: bool
         if metric["type"] == "FROCMetric" and metric.get("collect_device", "cpu") == "cpu":
             # Else processes meet in a folder where the command was given.
             metric["collect_dir"] = str(folder / "collected")
+    # A step of the optimizer before the checkpoint: its state takes memory and disk.
+    if (trial.get("optim_wrapper") or {}).get("accumulative_counts", 1) > FIRST_STEPS:
+        trial.optim_wrapper.accumulative_counts = FIRST_STEPS
     # The validation comes when it is called for.
     trial.train_cfg.val_interval = trial.train_cfg.val_begin = NEVER
     for length in {"max_iters", "max_epochs"} & set(trial.train_cfg):

@@ -59,7 +59,8 @@ class WeightAverageHook(EMAHook):
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Add the weights after an iteration to the average, unless its step was skipped."""
         wrapper = runner.optim_wrapper
-        if isinstance(wrapper, GuardedStep) and wrapper.skipped is not None:
+        # In the middle of a step weights are as before, and buffers not yet known to be sound.
+        if isinstance(wrapper, GuardedStep) and (wrapper.is_accumulating or wrapper.skipped):
             return
         super().after_train_iter(runner, *args, **kwargs)
         if self.ema_model.update_buffers:

@@ -127,7 +127,7 @@ def vote_masks(masks: ArrayLike, weights: ArrayLike) -> Bools:
 
     Args:
         masks: ``(T, H, W)`` of the members, 0 or 1.
-        weights: ``(T,)`` their scores; where all are 0 they count alike.
+        weights: ``(T,)`` their scores, times those of their detectors; all 0 count alike.
 
     Returns:
         ``(H, W)`` bool.

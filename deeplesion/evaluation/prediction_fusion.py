@@ -113,12 +113,14 @@ def fuse_predictions(
         iou_threshold,
     )
     masks = [member.masks for member in members]
+    shares = np.ones(len(members)) if weights is None else np.asarray(weights, np.float64)
     result: dict[str, tuple[Floats, list[Rle] | None]] = {}
     for name, part, one in zip(names, parts, fused, strict=True):
         found = None
         if all(m is not None for m in masks):
             rles = [rle for m in masks if m is not None for rle in m[name]]
-            found = _fused_masks(rles, np.concatenate(part)[:, 4], one)
+            votes = np.concatenate([p[:, 4] * w for p, w in zip(part, shares, strict=True)])
+            found = _fused_masks(rles, votes, one)
         result[name] = (np.column_stack([one.boxes, one.scores]), found)
     return result
 
@@ -135,7 +137,7 @@ def members_of(cluster: Ints, number: int) -> list[Ints]:
     return [order[start:end] for start, end in pairwise(edges)]
 
 
-def _fused_masks(rles: Sequence[Rle], scores: Floats, fused: FusedBoxes) -> list[Rle]:
+def _fused_masks(rles: Sequence[Rle], votes: Floats, fused: FusedBoxes) -> list[Rle]:
     """The mask of each fused box; one that has a single member keeps its own."""
     found = []
     for members in members_of(fused.cluster, len(fused.boxes)):
@@ -143,7 +145,7 @@ def _fused_masks(rles: Sequence[Rle], scores: Floats, fused: FusedBoxes) -> list
             found.append(dict(rles[members[0]]))
             continue
         stack = np.stack([coco_mask.decode(rles[i]) for i in members])
-        voted = vote_masks(stack, scores[members]).astype(np.uint8)
+        voted = vote_masks(stack, votes[members]).astype(np.uint8)
         rle = coco_mask.encode(np.asfortranarray(voted))
         found.append({"size": rle["size"], "counts": rle["counts"].decode("ascii")})
     return found

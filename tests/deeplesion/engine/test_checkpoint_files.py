@@ -189,3 +189,22 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path) -> None:
 def test_files_of_other_machines_are_written_as_they_are() -> None:
     with writing("s3://bucket", "epoch_1.pth") as target:
         assert target == ("s3://bucket", "epoch_1.pth")
+
+
+def test_what_somebody_went_back_behind_is_left_alone(folder: Path) -> None:
+    written = write(folder / "interim_iter_17.pth", 17)
+    (folder / "last_checkpoint").write_text(str(written))
+    for number in (1, 2, 3):
+        os.utime(folder / f"epoch_{number}.pth", (number, number))
+    choice = find_resumable(folder)
+    assert choice.header is not None
+    assert choice.header.path == written
+
+
+def test_a_folder_of_checkpoints_elsewhere_is_found(folder: Path, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "last_checkpoint").write_text(str(folder / "epoch_3.pth"))
+    choice = find_resumable(work)
+    assert choice.header is not None
+    assert choice.header.path == folder / "epoch_3.pth"

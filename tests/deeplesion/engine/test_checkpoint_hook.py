@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mmengine.fileio import LocalBackend
 
 from deeplesion.engine.checkpoint import read_checkpoint
 from deeplesion.engine.checkpoint_hook import ResumableCheckpointHook
@@ -107,3 +108,20 @@ def test_the_best_of_another_folder_is_left_there(server: Server, tmp_path: Path
     assert rest.wait() == [0], rest.output.read_text()
     assert best.exists()
     assert log_of(second)[0]["iter"] in (7, 8)
+
+
+@pytest.mark.parametrize("metrics", [None, "froc/mean", ["froc/mean", "froc/number"]])
+def test_the_best_is_dropped_only_for_a_better_one(metrics: Any, tmp_path: Path) -> None:
+    hook = ResumableCheckpointHook(save_best=metrics, rule="greater" if metrics else None)
+    hook.file_backend = LocalBackend()
+    names = [metrics] if metrics is None or isinstance(metrics, str) else metrics
+    files = {name: tmp_path / f"best_{number}.pth" for number, name in enumerate(names)}
+    for file in files.values():
+        file.touch()
+    hook._drop_outdated_best()
+    several = isinstance(metrics, list)
+    hook._outdated_best = {k if several else "": str(f) for k, f in files.items() if k}
+    for name in hook._outdated_best:
+        hook._set_best(name, str(tmp_path / "better.pth"))
+    hook._drop_outdated_best()
+    assert [file.exists() for file in files.values()] == [metrics is None] * len(files)

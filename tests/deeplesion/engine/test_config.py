@@ -209,5 +209,6 @@ def test_masks_are_saved_where_the_model_has_them(repo_root: Path, tmp_path: Pat
 
 def test_overlays_leave_the_other_hooks(repo_root: Path) -> None:
     cfg = load(repo_root)
+    before = [hook.type for hook in cfg.custom_hooks]
     config.add_overlays(cfg, "show", 0.3, 5)
-    assert [hook.type for hook in cfg.custom_hooks] == ["SyncBuffersHook", "CTVisualizationHook"]
+    assert [hook.type for hook in cfg.custom_hooks] == [*before, "CTVisualizationHook"]

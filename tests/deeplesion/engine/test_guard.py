@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from mmengine.hooks import EMAHook
+from torch import Tensor
 
 import deeplesion  # noqa: F401
 from deeplesion.engine.cli import run_tool
@@ -21,6 +20,7 @@ from deeplesion.engine.guard import NonFiniteError, NonFiniteGuardHook, SkipCoun
 from deeplesion.engine.guarded_step import GuardedStep, SkippedStep
 from deeplesion.engine.weight_average import WeightAverageHook
 from tests.deeplesion.engine.guarding import States, records_of, runner_of, same
+from tests.processes import run_processes
 
 LIMITS = dict(max_in_a_row=2, max_in_all=3)
 
@@ -157,13 +157,9 @@ def test_limits_are_positive(name: str) -> None:
         NonFiniteGuardHook(**{name: 0})
 
 
-def one_of_two(rank: int, folder: Path) -> None:
+def one_of_two(folder: Path) -> tuple[bool, Tensor]:
     """A process of two, the second of which has a bad sample; it says what became of it."""
-    torch.set_num_threads(1)
-    os.environ["LOCAL_RANK"] = str(rank)
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2
-    )
+    rank = dist.get_rank()
     states = States()
     runner = runner_of(
         folder / "work",
@@ -174,19 +170,11 @@ def one_of_two(rank: int, folder: Path) -> None:
     )
     runner.train()
     kept = same(states.kept[0], states.kept[1]) and not same(states.kept[1], states.kept[2])
-    torch.save([kept, states.kept[-1]["module.layer.weight"]], folder / f"{rank}.pth")
-    dist.destroy_process_group()
+    return kept, states.kept[-1]["module.layer.weight"]
 
 
 def test_all_processes_skip_what_is_bad_on_one(tmp_path: Path) -> None:
-    context = mp.get_context("fork")
-    processes = [context.Process(target=one_of_two, args=(rank, tmp_path)) for rank in (0, 1)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(timeout=120)
-    assert [process.exitcode for process in processes] == [0, 0]
-    (kept, weight), (other_kept, other_weight) = (torch.load(tmp_path / f"{r}.pth") for r in (0, 1))
+    (kept, weight), (other_kept, other_weight) = run_processes(one_of_two, 2, tmp_path)
     assert kept
     assert other_kept
     assert torch.equal(weight, other_weight)
@@ -194,3 +182,18 @@ def test_all_processes_skip_what_is_bad_on_one(tmp_path: Path) -> None:
     assert [rank["rank"] for rank in record["ranks"]] == [0, 1]
     assert [rank["batches"][0]["losses"] for rank in record["ranks"]] == [[], ["loss", "loss_fit"]]
     assert all(len(rank["batches"][0]["samples"]) == 2 for rank in record["ranks"])
+
+
+def test_averages_stay_sound_where_a_bad_batch_is_one_of_several(tmp_path: Path) -> None:
+    optim_wrapper = dict(
+        type="GuardedOptimWrapper",
+        optimizer=dict(type="SGD", lr=0.1),
+        accumulative_counts=2,
+    )
+    hook = dict(type="WeightAverageHook", momentum=0.1)
+    runner = runner_of(tmp_path, {0}, optim_wrapper=optim_wrapper, custom_hooks=[hook])
+    runner.train()
+    (ema,) = [hook for hook in runner.hooks if isinstance(hook, WeightAverageHook)]
+    assert all(bool(value.isfinite().all()) for value in ema.ema_model.state_dict().values())
+    # Losses that are not finite are left out of the log in the middle of a step, too.
+    assert all(math.isfinite(v) for v in runner.message_hub.get_scalar("train/loss_fit").data[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,8 @@ def test_learning_rate_against_batch(given: Scale, level: str, words: str) -> No
 def test_learning_rate_remedy_names_the_fitting_rate() -> None:
     assert "optim_wrapper.optimizer.lr=0.005" in check_learning_rate(scale(2, 1)).remedy
     assert "--auto-scale-lr" in check_learning_rate(scale(2, 1)).remedy
+    adaptive = replace(scale(2, 1), adaptive=True)
+    assert "optim_wrapper.optimizer.lr=0.01" in check_learning_rate(adaptive).remedy
 
 
 def linear(end: int, **other: object) -> dict:
@@ -65,10 +68,10 @@ def linear(end: int, **other: object) -> dict:
     ("scheduler", "epochs", "level", "words"),
     [
         (linear(50), None, "ok", "fits 500"),
-        (linear(250), None, "warning", "warm-up lasts 250 iterations of the 500"),
+        (linear(250), None, "warning", "warm-up lasts 250 of the 500 iterations"),
         (linear(500), None, "warning", "warm-up lasts 500"),
         (linear(501), None, "error", "warm-up lasts 501"),
-        (linear(3, by_epoch=True), 5, "warning", "3 epochs of the 5"),
+        (linear(3, by_epoch=True), 5, "warning", "3 of the 5 epochs"),
         # A decay over the whole run is no warm-up.
         (linear(500, start_factor=1.0, end_factor=0.1), None, "ok", "fits"),
         ({"type": "CosineAnnealingLR", "by_epoch": False, "begin": 600}, None, "warning", "600"),

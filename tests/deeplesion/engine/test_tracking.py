@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -20,6 +21,7 @@ from deeplesion.engine.config import UsageError
 from deeplesion.engine.tracking import (
     CTMLflowBackend,
     CTTensorboardBackend,
+    leave_trackers,
     metric_name,
     set_trackers,
 )
@@ -69,6 +71,8 @@ def tracked(
 ) -> Iterator[tuple[str, Calls]]:
     """A tracker, and all that a training has it record."""
     calls: Calls = []
+    # mmengine's backend looks at the streams of the current logger, which may be an earlier test's.
+    MMLogger.get_instance(tmp_path.name)
     monkeypatch.setitem(sys.modules, request.param, FakeModule(request.param, calls))
     monkeypatch.setattr(tracking, "find_spec", lambda name: name)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -120,6 +124,8 @@ def test_trackers_record_figures_by_iteration(tracked: tuple[str, Calls], tmp_pa
 
 def test_mlflow_server_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: Calls = []
+    # mmengine's backend looks at the streams of the current logger, which may be an earlier test's.
+    MMLogger.get_instance(tmp_path.name)
     monkeypatch.setitem(sys.modules, "mlflow", FakeModule("mlflow", calls))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000")
     CTMLflowBackend(str(tmp_path)).add_scalar("loss", 1.0)
@@ -212,3 +218,11 @@ def test_log_files_hold_no_pictures(tmp_path: Path) -> None:
     visualizer.add_scalars({"loss": 1.0}, step=3)
     assert not list(tmp_path.rglob("*.png"))
     assert (tmp_path / "vis_data" / "scalars.json").read_text() == '{"loss": 1.0, "step": 3}\n'
+
+
+def test_an_evaluation_tells_no_tracker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "find_spec", lambda name: name)
+    cfg = config(["wandb", "mlflow"])
+    set_trackers(cfg)
+    leave_trackers(cfg)
+    assert kinds(cfg) == ["LocalLogBackend", "CTTensorboardBackend"]

@@ -94,3 +94,11 @@ def test_logits_are_refused(tmp_path: Path) -> None:
     member = read_member(write(tmp_path / "a.json", entry(NAME, [0, 0, 5, 3, -1.5])))
     with pytest.raises(DataError, match=rf"image {NAME} has scores < 0"):
         fuse_predictions([member, member])
+
+
+def test_weights_of_members_count_for_masks_as_for_boxes(tmp_path: Path) -> None:
+    one = write(tmp_path / "a.json", entry(NAME, [0, 0, 5, 3, 0.9], masks=[rle(range(6))]))
+    two = write(tmp_path / "b.json", entry(NAME, [1, 0, 5, 3, 0.8], masks=[rle(range(1, 6))]))
+    _, masks = fuse_predictions([read_member(one), read_member(two)], [1, 100])[NAME]
+    assert masks is not None
+    assert coco_mask.decode(masks[0])[0].tolist() == [0] + [1] * 5 + [0] * 2
