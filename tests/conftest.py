@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,12 @@ from tests.browser import Driver, open_browser
 from tests.forked import python
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_configure() -> None:
+    """Have Ctrl-C work in what tests start, though a shell began this in the background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
