@@ -128,8 +128,10 @@ def test_signals_reach_the_program(number: signal.Signals) -> None:
 
 def test_a_handler_may_take_a_signal_and_go_on() -> None:
     code = (
-        "import signal\nsignal.signal(signal.SIGTERM, lambda *_: print('taken'))\n"
-        "print('ready', flush=True); signal.pause()\nraise SystemExit(75)"
+        "import signal, time\ntaken = []\n"
+        "signal.signal(signal.SIGTERM, lambda *_: taken.append(print('taken')))\n"
+        # Not signal.pause: the signal may have come before it.
+        "print('ready', flush=True)\nwhile not taken: time.sleep(0.01)\nraise SystemExit(75)"
     )
     command = [python(), "-c", code]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
