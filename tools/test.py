@@ -159,7 +159,7 @@ def check_arguments(args: argparse.Namespace) -> None:
         )
     for weight in args.fusion_weights or ():
         if not 0 < weight < float("inf"):
-            raise UsageError(f"--fusion-weights must be > 0 and finite, got {weight:g}")
+            raise UsageError(f"--fusion-weights must be > 0, got {weight:g}")
     if not 0 <= args.fusion_iou < 1:
         raise UsageError(f"--fusion-iou must be in [0, 1), got {args.fusion_iou:g}")
 

@@ -21,10 +21,8 @@ WARM_UPS = {
     "QuadraticWarmupLR": "",
     "QuadraticWarmupParamScheduler": "",
 }
-#: A warm-up this part of a run, or more, leaves too little.
-LONG_WARM_UP = 0.5
-#: So many of those that are proposed instead fill a run.
-FITTING_WARM_UPS = 20
+#: A warm-up this part of a run, or more, leaves too little; of those proposed so many fill it.
+LONG_WARM_UP, FITTING_WARM_UPS = 0.5, 20
 #: Memory and disk fuller than this may not last.
 NEARLY_FULL = 0.9
 #: Batches that each worker of PyTorch's loader holds ready, unless told otherwise.
@@ -81,7 +79,7 @@ class Scale:
 
 
 def check_learning_rate(scale: Scale) -> Finding:
-    """Compare the learning rate with the batch that it is for (linear scaling).
+    """Compare the learning rate with the batch that it is for, as ``--auto-scale-lr`` does.
 
     Args:
         scale: Of the run.
