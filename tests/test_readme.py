@@ -180,3 +180,13 @@ def test_results_have_a_row_for_each_variant_of_the_benchmark(page: str) -> None
     for variant in VARIANTS:
         row = rf"^\| {re.escape(variant)} \|( \d+\.\d \(\d+\.\d-\d+\.\d\) \|){{{len(STRATA)}}}$"
         assert re.search(row, text, re.MULTILINE), f"{page} has no figures of {variant}"
+
+
+def test_speed_is_told_alike_in_both_places(repo_root: Path) -> None:
+    begin, end = "<!-- speed: begin -->", "<!-- speed: end -->"
+    readme, page = (
+        (repo_root / name).read_text(encoding="utf-8").partition(begin)[2].partition(end)[0]
+        for name in ("README.md", "docs/speed.md")
+    )
+    assert "| trunk, evaluation" in readme
+    assert readme == page
