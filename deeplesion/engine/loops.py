@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count, islice
 from typing import Any
 
@@ -69,7 +69,10 @@ class ExactLoop:
     """
 
     runner: Runner
+    val_interval: int
+    val_begin: int
     _iter: int
+    _decide_current_val_interval: Callable[[], None]
     validated: int | None = None
 
     def run_iter(self, *args: Any) -> None:
@@ -78,10 +81,16 @@ class ExactLoop:
         super().run_iter(*args)  # type: ignore[misc]
         self.runner.call_hook(AT_REST)
 
-    def _validate(self) -> None:
-        seed_iteration(self.runner.seed, self._iter, VALIDATION)
-        self.runner.val_loop.run()
-        self.validated = self._iter
+    def _validate_if_due(self, done: int, end: int) -> None:
+        """Validate where it is time and has not been done, in the loop's own unit."""
+        self._decide_current_val_interval()
+        is_turn = done % self.val_interval == 0 or done == end
+        if self.runner.val_loop is None or done < self.val_begin or not is_turn:
+            return
+        if self.validated != self._iter:
+            seed_iteration(self.runner.seed, self._iter, VALIDATION)
+            self.runner.val_loop.run()
+            self.validated = self._iter
 
 
 @LOOPS.register_module()
@@ -96,10 +105,10 @@ class ResumableEpochLoop(ExactLoop, EpochBasedTrainLoop):
         """Train, from wherever the checkpoint stood."""
         self.runner.call_hook("before_train")
         if 0 < self._iter == self._epoch * len(self.dataloader):
-            self._validate_if_due()
+            self._validate_if_due(self._epoch, self._max_epochs)
         while self._epoch < self._max_epochs and not self.stop_training:
             self.run_epoch()
-            self._validate_if_due()
+            self._validate_if_due(self._epoch, self._max_epochs)
         self.runner.call_hook("after_train")
         return self.runner.model
 
@@ -113,17 +122,6 @@ class ResumableEpochLoop(ExactLoop, EpochBasedTrainLoop):
                 self.run_iter(index, batch)
         self.runner.call_hook("after_train_epoch")
         self._epoch += 1
-
-    def _validate_if_due(self) -> None:
-        self._decide_current_val_interval()
-        is_turn = self._epoch % self.val_interval == 0 or self._epoch == self._max_epochs
-        if (
-            self.runner.val_loop is not None
-            and self._epoch >= self.val_begin
-            and is_turn
-            and self.validated != self._iter
-        ):
-            self._validate()
 
 
 @LOOPS.register_module()
@@ -145,11 +143,11 @@ class ResumableIterLoop(ExactLoop, IterBasedTrainLoop):
         self.runner.call_hook("before_train_epoch")
         batches = self._batches()
         if self._iter > 0:
-            self._validate_if_due()
+            self._validate_if_due(self._iter, self._max_iters)
         while self._iter < self._max_iters and not self.stop_training:
             self.runner.model.train()
             self.run_iter(next(batches))
-            self._validate_if_due()
+            self._validate_if_due(self._iter, self._max_iters)
         self.runner.call_hook("after_train_epoch")
         self.runner.call_hook("after_train")
         return self.runner.model
@@ -161,14 +159,3 @@ class ResumableIterLoop(ExactLoop, IterBasedTrainLoop):
         length = len(self.dataloader)
         for epoch in count(self._iter // length):
             yield from begin_at(self.dataloader, epoch, self._iter - epoch * length)
-
-    def _validate_if_due(self) -> None:
-        self._decide_current_val_interval()
-        is_turn = self._iter % self.val_interval == 0 or self._iter == self._max_iters
-        if (
-            self.runner.val_loop is not None
-            and self._iter >= self.val_begin
-            and is_turn
-            and self.validated != self._iter
-        ):
-            self._validate()
