@@ -38,7 +38,8 @@ if [ "${LAUNCHER:-torchrun}" = slurm ]; then
         --kill-on-bad-exit=0 --wait=300 \
         "${PYTHON:-python}" -u "$tools/train.py" "${arguments[@]}" --launcher slurm || status=$?
 else
-    head=$(scontrol show hostnames "${SLURM_JOB_NODELIST:-localhost}" | head -n 1)
+    # All of the list is read: who closes a pipe early ends the one that writes into it.
+    head=$(scontrol show hostnames "${SLURM_JOB_NODELIST:-localhost}" | sed -n 1p)
     export NNODES=$nodes RDZV_ID=$SLURM_JOB_ID
     # Another port for each job that may run on the node.
     export RDZV_ENDPOINT=$head:$((20000 + SLURM_JOB_ID % 20000))
