@@ -2,15 +2,17 @@
 
 mmcv's operators call functions of the extension module ``mmcv._ext``, which has to be compiled for
 one version of PyTorch and which many builds of mmcv come without. :func:`install` supplies it where
-it is missing, with kernels of torchvision and torch in it; nothing else of mmcv is changed.
+it is missing, with kernels of torchvision and torch in it; nothing else of mmcv is changed. None of
+them is imported before an operator is asked for.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import cache
 from importlib.abc import Loader
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec, module_from_spec
 from types import ModuleType
 from typing import Any, Literal, NoReturn
@@ -22,10 +24,12 @@ NOT_COMPILED = "n/a (torchvision kernels)"
 class TorchvisionExtension(ModuleType):
     """Stand-in for ``mmcv._ext``: operators that it does not have raise when they are called."""
 
-    def __getattr__(self, name: str) -> Callable[..., NoReturn]:
+    def __getattr__(self, name: str) -> Callable:
         # mmcv asserts at import that its operators exist; Python and debuggers ask for dunders.
         if name.startswith("_"):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        if (operator := _operators().get(name)) is not None:
+            return operator
 
         def unavailable(*args: Any, **kwargs: Any) -> NoReturn:
             raise NotImplementedError(
@@ -44,7 +48,7 @@ class _ExtensionLoader(Loader):
         return TorchvisionExtension(spec.name, "mmcv's extension, served by torchvision's kernels.")
 
     def exec_module(self, module: ModuleType) -> None:
-        vars(module).update(_operators())
+        """Nothing: operators are looked up when they are asked for."""
 
 
 def install() -> Literal["compiled", "torchvision"]:
@@ -78,9 +82,16 @@ def kernel_source() -> Literal["compiled", "torchvision", "none"]:
 
 def _extension_spec() -> object | None:
     """The loaded extension, or how it would be found; None where there is none."""
-    return sys.modules.get(EXTENSION) or find_spec(EXTENSION)
+    if EXTENSION in sys.modules:
+        return sys.modules[EXTENSION]
+    # Not by find_spec of the extension: that imports mmcv, and PyTorch with it.
+    package = find_spec("mmcv")
+    if package is None:
+        raise ModuleNotFoundError("No module named 'mmcv'", name="mmcv")
+    return PathFinder.find_spec(EXTENSION, package.submodule_search_locations)
 
 
+@cache
 def _operators() -> dict[str, Callable]:
     """The functions that torchvision's kernels serve, by mmcv's names."""
     from deeplesion.mmcv_kernels import boxes, deform_conv, focal_loss, ms_deform_attn, roi_align

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from mmengine.registry import init_default_scope
 
-PRELOADED = ["deeplesion", "deeplesion.registration", "deeplesion.engine.runner", __name__]
+PRELOADED = ["deeplesion", "deeplesion.components", "deeplesion.engine.runner", __name__]
 # What waits for longer waits for ever.
 PATIENCE = 300
 

@@ -95,9 +95,11 @@ TESTED_WITH = {
     "alignshift/models/block_pass.py": "tests/alignshift/models/test_fused_block.py",
     "alignshift/models/dense_block.py": "tests/alignshift/models/test_densenet.py",
     "alignshift/operators/folding.py": "tests/alignshift/operators/test_base.py",
+    "deeplesion/components.py": "tests/deeplesion/test_registration.py",
     "deeplesion/datasets/data_infos.py": "tests/deeplesion/datasets/test_deeplesion.py",
     "deeplesion/datasets/lesion_record.py": "tests/deeplesion/datasets/test_dl_info.py",
     "deeplesion/datasets/slice_files.py": "tests/deeplesion/datasets/test_ct.py",
+    "deeplesion/mmdet_parts.py": "tests/deeplesion/test_registration.py",
     "deeplesion/models/inputs.py": "tests/deeplesion/models/test_data_preprocessor.py",
 }
 

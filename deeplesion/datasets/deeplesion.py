@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from mmdet.datasets import BaseDetDataset
 from mmdet.registry import DATASETS
 from mmengine.logging import print_log
 
@@ -35,6 +34,7 @@ from deeplesion.datasets.memory import collection_paused
 from deeplesion.datasets.packed import PackedSeries, check_cache
 from deeplesion.datasets.samplers.base import seeded_by
 from deeplesion.datasets.selection import select_key_slices
+from deeplesion.mmdet_parts import BaseDetDataset
 
 CHECK_THREADS = 8
 IMAGE_FOLDER = "Images_png"

@@ -81,6 +81,7 @@ def list_registered(modules: tuple[str, ...]) -> list[Entry]:
     Returns:
         By name; without settings, of which there are many.
     """
+    MODELS.import_from_location()
     return [
         Entry(name, "", _summary(kind))
         for name, kind in sorted(MODELS.module_dict.items())

@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmcv.transforms.utils import cache_randomness
-from mmdet.datasets.transforms import Pad, RandomFlip
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import autocast_box_type
 from mmdet.structures.mask import BitmapMasks
 from numpy.typing import NDArray
 
 from deeplesion.datasets.memory import empty_stack
+from deeplesion.mmdet_parts import Pad, RandomFlip
 from deeplesion.transforms.planes import as_planes, as_stack
 
 #: OpenCV's names of mmdetection's directions.

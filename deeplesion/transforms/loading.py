@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 from mmcv.transforms import BaseTransform
-from mmdet.datasets.transforms import LoadAnnotations
 from mmdet.registry import TRANSFORMS
 
 from deeplesion.datasets.ct import (
@@ -17,6 +16,7 @@ from deeplesion.datasets.ct import (
     thickness_after,
 )
 from deeplesion.datasets.lesion_record import INFO_FILE, DataError
+from deeplesion.mmdet_parts import LoadAnnotations
 
 
 @TRANSFORMS.register_module()

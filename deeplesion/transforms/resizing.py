@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from mmdet.datasets.transforms import Resize
 from mmdet.registry import TRANSFORMS
 
+from deeplesion.mmdet_parts import Resize
 from deeplesion.transforms.planes import as_planes, as_stack
 
 

@@ -38,8 +38,8 @@ from types import ModuleType, TracebackType
 from typing import Any, NoReturn
 
 MODULES = (
-    "deeplesion", "alignshift", "highdicom", "matplotlib.pyplot", "mmdet.apis", "pydicom",
-    "SimpleITK", "torch.distributed.run", "torch.utils.tensorboard", "torchvision",
+    "alignshift", "deeplesion.components", "highdicom", "matplotlib.pyplot", "mmdet.apis",
+    "pydicom", "SimpleITK", "torch.distributed.run", "torch.utils.tensorboard", "torchvision",
 )  # fmt: skip
 M_MMAP_THRESHOLD = -3  # of mallopt(3)
 Program = Callable[[], None]
