@@ -19,22 +19,25 @@ from benchmarks.baseline.detector import TextbookBackbone, TextbookNeck
 SLICE_THICKNESS = 5.0
 
 
-def make_detectors(config: Path, device: str) -> dict[str, nn.Module]:
-    """Detectors in evaluation mode, by name.
+def make_detector(config: Path, device: str, textbook: bool) -> nn.Module:
+    """A detector in evaluation mode, always with the same weights.
 
     Args:
         config: Of ours.
-        device: Where they run.
+        device: Where it runs.
+        textbook: Whether backbone and neck are the textbook's.
     """
     model = Config.fromfile(config).model
     model.backbone.init_cfg = None
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope("mmdet"):
-        ours, textbook = MODELS.build(model), MODELS.build(model)
-    textbook.backbone = TextbookBackbone()
-    textbook.neck = TextbookNeck(model.neck.num_slices)
-    textbook.load_state_dict(ours.state_dict())
-    return {"ours": ours.to(device).eval(), "textbook": textbook.to(device).eval()}
+        detector: nn.Module = MODELS.build(model)
+    if textbook:
+        weights = detector.state_dict()
+        detector.backbone = TextbookBackbone()
+        detector.neck = TextbookNeck(model.neck.num_slices)
+        detector.load_state_dict(weights)
+    return detector.to(device).eval()
 
 
 def make_sample(depth: int, size: int) -> Callable[[], dict[str, Any]]:

@@ -20,9 +20,9 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,6 +37,7 @@ sys.path.insert(0, str(ROOT))  # a script finds its own folder only
 from benchmarks.figures import Figure  # noqa: E402
 from benchmarks.measuring import CLOCKS  # noqa: E402
 from benchmarks.volume_worker import make_detector, make_scan  # noqa: E402
+from benchmarks.worker import Worker  # noqa: E402
 from deeplesion.io import atomic_write, write_json  # noqa: E402
 
 CONFIG = ROOT / "configs/alignshift/mask-rcnn_alignshift-densenet121_7x2mm_20e_deeplesion.py"
@@ -78,34 +79,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-class Worker:
-    """A process that looks at the scan whenever it is told to."""
-
-    def __init__(self, kind: str, settings: dict[str, Any]) -> None:
-        command = [sys.executable, str(ROOT / "benchmarks/volume_worker.py"), kind]
-        self.process = subprocess.Popen(
-            [*command, json.dumps(settings)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def turn(self) -> dict[str, Any]:
-        """Have it look once; what it measured."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write("go\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"a worker ended with exit code {self.process.wait()}")
-        measured: dict[str, Any] = json.loads(line)
-        return measured
-
-    def end(self) -> None:
-        """Let it go."""
-        with self.process:  # which closes its pipes and waits for it
-            pass
+def worker(kind: str, settings: dict[str, Any]) -> Worker:
+    """The process of a contestant."""
+    return Worker(ROOT / "benchmarks/volume_worker.py", kind, json.dumps(settings))
 
 
 class Times(NamedTuple):
@@ -121,16 +97,13 @@ def measure_times(settings: dict[str, Any], repeat: int) -> Times:
     Raises:
         RuntimeError: Their findings differ.
     """
-    workers = {kind: Worker(kind, settings) for kind in ("engine", "by_slice")}
     times = Times([], [])
-    try:
-        check_same(*(Path(worker.turn()["detections"]) for worker in workers.values()))
+    with ExitStack() as stack:
+        workers = {kind: stack.enter_context(worker(kind, settings)) for kind in times._fields}
+        check_same(*(Path(each.turn()["detections"]) for each in workers.values()))
         for number in tqdm(range(repeat), "turns"):
             for kind in sorted(workers, reverse=bool(number % 2)):
                 getattr(times, kind).append(workers[kind].turn()["seconds"])
-    finally:
-        for worker in workers.values():
-            worker.end()
     return times
 
 
@@ -160,11 +133,9 @@ def measure_memory(settings: dict[str, Any], slices: tuple[int, int]) -> list[in
     """Peak resident bytes of the engine, without the scan, for scans of so many slices."""
     peaks = []
     for number in slices:
-        worker = Worker("engine", {**settings, "scan_slices": number, "slices": number})
-        try:
-            measured = worker.turn()
-        finally:
-            worker.end()
+        longer = {**settings, "scan_slices": number, "slices": number}
+        with worker("engine", longer) as engine:
+            measured = engine.turn()
         peaks.append(measured["peak_bytes"] - measured["scan_bytes"])
     return peaks
 

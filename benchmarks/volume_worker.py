@@ -21,9 +21,10 @@ sys.path.insert(0, str(ROOT))  # a script finds its own folder only
 
 from benchmarks.baseline.volume import find_by_key_slice  # noqa: E402
 from benchmarks.measuring import CLOCKS, _resident  # noqa: E402
+from benchmarks.worker import serve  # noqa: E402
+from deeplesion.engine.malloc import keep_freed_memory  # noqa: E402
 from deeplesion.inference import LesionDetector  # noqa: E402
 from deeplesion.inference.loading import build_detector  # noqa: E402
-from deeplesion.inference.memory import keep_freed_memory  # noqa: E402
 from deeplesion.inference.network import clip_boxes  # noqa: E402
 from deeplesion.inference.pipeline import SlicePipeline, pipeline_steps  # noqa: E402
 from deeplesion.inference.planes import plane_hu, stack_planes  # noqa: E402
@@ -183,14 +184,15 @@ def lengthened(scan: Scan, slices: int) -> Scan:
 
 
 def main(kind: str, text: str) -> None:
-    """Look at the scan for every line on stdin; one line of JSON each time."""
+    """Look at the scan whenever told to."""
     settings = json.loads(text)
     torch.set_num_threads(settings["threads"])
     if kind in settings["keep_memory"]:
         keep_freed_memory()
     contestant = Engine(settings) if kind == "engine" else BySlice(settings)
     out, clock = Path(settings["out"]), CLOCKS[settings["clock"]]
-    for _ in sys.stdin:
+
+    def look() -> dict[str, Any]:
         start = clock()
         scan = read_scan(settings["scan"])
         if "scan_slices" in settings:
@@ -200,8 +202,9 @@ def main(kind: str, text: str) -> None:
         detections = out / f"{kind}.npz"
         save_detections(detections, found, scan)
         measured = {"seconds": seconds, "detections": str(detections)}
-        measured |= {"peak_bytes": _resident("VmHWM"), "scan_bytes": scan.hu.nbytes}
-        print(json.dumps(measured), flush=True)
+        return measured | {"peak_bytes": _resident("VmHWM"), "scan_bytes": scan.hu.nbytes}
+
+    serve(look)
 
 
 if __name__ == "__main__":

@@ -23,9 +23,9 @@ import deeplesion  # noqa: F401  (registers everything)
 from deeplesion.engine.cli import USER_ERRORS, plain_message, run_tool
 from deeplesion.engine.config import UsageError
 from deeplesion.engine.distributed import worker_group
+from deeplesion.engine.malloc import keep_freed_memory
 from deeplesion.inference import LesionDetector
 from deeplesion.inference.folders import RUN_FILE, check_apart, check_replaceable
-from deeplesion.inference.memory import keep_freed_memory
 from deeplesion.inference.runs import (
     Outcome,
     fingerprint,

@@ -109,7 +109,7 @@ def test(args: argparse.Namespace) -> None:
 
     from deeplesion.engine import config, distributed, ensemble
     from deeplesion.engine.evaluation_report import report_sources, write_test_report
-    from deeplesion.inference.memory import keep_freed_memory
+    from deeplesion.engine.malloc import keep_freed_memory
 
     keep_freed_memory()
     members = ensemble.parse_members(args.config, args.checkpoint)

@@ -48,9 +48,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def train(args: argparse.Namespace) -> None:
     """Train as the arguments say."""
     from deeplesion.engine import config, distributed, dry_run, tracking
+    from deeplesion.engine.malloc import keep_freed_memory
     from deeplesion.engine.runner import CTRunner
     from deeplesion.engine.summary import summarized
-    from deeplesion.inference.memory import keep_freed_memory
 
     keep_freed_memory()
     cfg = config.load_config(args.config, args.cfg_options, args.data_root)

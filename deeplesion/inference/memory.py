@@ -1,8 +1,7 @@
-"""Memory: how many key slices go through the network at once, and what becomes of what is freed."""
+"""Memory: how many key slices go through the network at once."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 
 import torch
@@ -14,11 +13,6 @@ BYTES_PER_VOXEL = 1000
 SHARE_OF_FREE = 0.5
 # More are not faster: two cores are busy with one stack, and caches hold no more.
 MOST_ON_CPU, MOST_ON_GPU = 1, 16
-# Options of mallopt(3), and sizes beyond those of any map of a network.
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-NEVER = (1 << 31) - 1
-# What older versions of glibc take for the second.
-LARGEST_THRESHOLD = 1 << 25
 OUT_OF_MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -47,26 +41,6 @@ def choose_batch_size(voxels: int, device: torch.device) -> int:
     most = MOST_ON_CPU if device.type == "cpu" else MOST_ON_GPU
     fitting = int(SHARE_OF_FREE * free_memory(device) / (voxels * BYTES_PER_VOXEL))
     return min(max(fitting, 1), most)
-
-
-def keep_freed_memory() -> bool:
-    """Have malloc keep what is freed for the next layer, in this process from now on.
-
-    Else glibc gives every large map of a network back to the system, which fills it with zeros
-    before it gives it out again: a fifth of the time of a DenseNet on a CPU. For programs; a
-    library should not decide that for the process that it is in.
-
-    Returns:
-        Whether malloc could be told; only glibc's can.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError):
-        return False
-    # Both, whatever comes of the first.
-    kept = mallopt(M_TRIM_THRESHOLD, NEVER) == 1
-    mapped = any(mallopt(M_MMAP_THRESHOLD, size) == 1 for size in (NEVER, LARGEST_THRESHOLD))
-    return kept and mapped
 
 
 def is_out_of_memory(error: BaseException) -> bool:

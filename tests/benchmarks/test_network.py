@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from alignshift import TruncatedDenseNet3d
-from benchmarks import network
+from benchmarks import contestants, network
 from benchmarks.baseline.densenet import TextbookDenseNet
-from benchmarks.detectors import make_detectors, make_sample
-from benchmarks.network import OURS, RECOMPUTED, TEXTBOOK, Settings
+from benchmarks.contestants import OURS, RECOMPUTED, TEXTBOOK, Settings
+from benchmarks.detectors import make_detector, make_sample
+from benchmarks.worker import Worker
 from tests.forked import python
 from tests.tools.running import REPO_ROOT
 
@@ -44,29 +45,63 @@ def test_a_network_that_differs_is_no_contestant(monkeypatch: pytest.MonkeyPatch
         network.check_same(TINY)
 
 
-def test_trunk_figures_have_bars() -> None:
-    found = {f.key: f for f in [*network.evaluation(TINY), *network.training(TINY)]}
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes of contestants that have imported everything."""
+    monkeypatch.setattr(sys, "executable", python())
+
+
+@pytest.mark.usefixtures("forked")
+def test_figures_have_bars() -> None:
+    measured = [*network.evaluation(TINY), *network.training(TINY), *network.detector(TINY)]
+    found = {f.key: f for f in measured}
     bars = {key: (f.kind, f.bar) for key, f in found.items() if not key.endswith("bfloat16")}
     assert bars == {
         "trunk_evaluation_float32": ("speedup", 2.2),
+        "trunk_evaluation_float32_keeping": ("speedup", None),
         "trunk_evaluation_mixing": ("share", 1.1),
         "trunk_training_float32": ("speedup", 2.3),
+        "trunk_training_float32_keeping": ("speedup", None),
         "trunk_training_mixing": ("share", 1.1),
+        "detector_float32": ("speedup", 2.0),
+        "detector_float32_keeping": ("speedup", None),
     }
     half = [key for key in found if key.endswith("bfloat16")]
-    assert bool(half) is network.has_bfloat16("cpu")
+    assert len(half) == 2 * contestants.has_bfloat16("cpu")
+    assert all(f.ours > 0 and f.reference > 0 for f in measured)
 
 
-def test_memory_is_less_than_that_of_the_textbook(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "keeps"), [(OURS, True), (TEXTBOOK, False), (contestants.TEXTBOOK_KEEPING, True)]
+)
+def test_who_keeps_freed_memory(name: str, keeps: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(contestants, "keep_freed_memory", lambda: told.append(name))
+    monkeypatch.setattr(contestants, "serve", lambda step: step())
+    monkeypatch.setattr(contestants, "make_step", lambda part, name, settings: lambda: None)
+    contestants.main("training", name, '{"threads": 1}')
+    assert bool(told) is keeps
+
+
+@pytest.mark.usefixtures("forked")
+def test_a_worker_that_ends_is_told(tmp_path: Path) -> None:
+    script = tmp_path / "worker.py"
+    script.write_text("raise SystemExit(3)")
+    with Worker(script) as worker, pytest.raises(RuntimeError, match="ended with exit code 3"):
+        worker.turn()
+
+
+@pytest.mark.usefixtures("forked")
+def test_memory_is_less_than_that_of_the_textbook() -> None:
     """At a size at which it is maps, not weights, that take it."""
-    monkeypatch.setattr(sys, "executable", python())
     settings = Settings(training_size=96, threads=1)
-    peaks = {name: network._peak_apart(name, settings) for name in (OURS, RECOMPUTED, TEXTBOOK)}
+    peaks = {name: network.peak_apart(name, settings) for name in (OURS, RECOMPUTED, TEXTBOOK)}
     assert peaks[RECOMPUTED] < peaks[OURS] < 0.7 * peaks[TEXTBOOK]
 
 
 def test_detectors_see_the_same_map_and_find_something() -> None:
-    models = make_detectors(REPO_ROOT / network.DETECTOR, "cpu")
+    config = REPO_ROOT / contestants.DETECTOR
+    models = {name: make_detector(config, "cpu", name != OURS) for name in (OURS, TEXTBOOK)}
     sample = make_sample(7, 64)
     with torch.inference_mode():
         batch = models[OURS].data_preprocessor(sample())["inputs"]
@@ -76,10 +111,5 @@ def test_detectors_see_the_same_map_and_find_something() -> None:
     assert len(result.pred_instances) > 0
 
 
-def test_the_peak_of_one_is_printed_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    assert network.main(["--peak", OURS, '{"training_size": 32, "threads": 1}']) == 0
-    assert int(capsys.readouterr().out) > 0
-
-
 def test_detector_config_exists() -> None:
-    assert (Path(REPO_ROOT) / network.DETECTOR).is_file()
+    assert (Path(REPO_ROOT) / contestants.DETECTOR).is_file()
