@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import pickle
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mmdet.datasets import BaseDetDataset
 from mmdet.registry import DATASETS
 from mmengine.logging import print_log
+from numpy.typing import NDArray
 
 from deeplesion.datasets.ct import SliceError, inspect_slice, read_slice
 from deeplesion.datasets.data_infos import (
@@ -108,6 +112,11 @@ class DeepLesionDataset(BaseDetDataset):
         self.skipped: Counter[str] = Counter()
         super().__init__(data_root=data_root, ann_file=ann_file, **kwargs)
 
+    def full_init(self) -> None:
+        """Load the annotations, unless that has been done, and pack them for the workers."""
+        with collection_paused():
+            super().full_init()
+
     def load_data_list(self) -> list[dict]:
         """Read the annotations, drop what cannot be loaded on request, attach masks."""
         root = Path(self.data_root)
@@ -117,8 +126,7 @@ class DeepLesionDataset(BaseDetDataset):
             advice = GET_DATA.format(root=root)
             raise FileNotFoundError(f"ann_file {self.ann_file} is not there: {advice}")
         image_root = self._image_root(root)
-        with collection_paused():
-            infos = self._read_infos()
+        infos = self._read_infos()
         for info in infos:
             add_paths(info, image_root)
         if self.packed is not None:
@@ -174,6 +182,20 @@ class DeepLesionDataset(BaseDetDataset):
     def dump(self, path: str | os.PathLike[str]) -> None:
         """Write the key slices to a JSON file that ``ann_file`` takes."""
         write_infos(path, (self.get_data_info(index) for index in range(len(self))))
+
+    def _serialize_data(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """As the base class does: data infos pickled one after the other, and where each ends.
+
+        Each is written where it is to be, and nothing looks for cycles, of which they have none.
+        """
+        stream, ends = io.BytesIO(), []
+        pickler = pickle.Pickler(stream, protocol=4)
+        for info in self.data_list:
+            pickler.dump(info)
+            pickler.clear_memo()
+            ends.append(stream.tell())
+        self.data_list.clear()
+        return np.frombuffer(stream.getbuffer(), np.uint8), np.array(ends, np.int64)
 
     def _image_root(self, root: Path) -> str:
         try:
