@@ -33,7 +33,7 @@ KEPT_CELLS = 4096
 FILE_NAME = re.compile(r"((\d+)_\d+_\d+)_(\d+)\.png")
 
 
-class RowFault(ValueError):
+class RowError(ValueError):
     """What is wrong with a cell of ``column``, or with a row where that is empty."""
 
     def __init__(self, column: str, complaint: str) -> None:
@@ -49,7 +49,7 @@ def parse_rows(columns: Mapping[str, Texts], lines: Sequence[int]) -> list[Lesio
         lines: Line of each row, the header being line 1.
 
     Raises:
-        RowFault: If a row is wrong; of a single one, the first of its faults.
+        RowError: If a row is wrong; of a single one, the first of its faults.
     """
 
     def values(part: Part) -> list[Any]:
@@ -68,8 +68,7 @@ def parse_rows(columns: Mapping[str, Texts], lines: Sequence[int]) -> list[Lesio
         "recist": values(_recist),
         "diameters_px": diameters,
         "diameters_mm": [
-            (long * x, short * x)
-            for (long, short), (x, _) in zip(diameters, spacings, strict=True)
+            (long * x, short * x) for (long, short), (x, _) in zip(diameters, spacings, strict=True)
         ],
         "location": values(_location),
         "coarse_type": values(_coarse_type),
@@ -87,7 +86,7 @@ def parse_rows(columns: Mapping[str, Texts], lines: Sequence[int]) -> list[Lesio
     return list(map(LesionRecord._make, zip(*in_order, strict=True)))
 
 
-def row_faults(cells: Mapping[str, str]) -> Iterator[RowFault]:
+def row_errors(cells: Mapping[str, str]) -> Iterator[RowError]:
     """Yield all that is wrong with one row, a fault a column.
 
     Args:
@@ -97,7 +96,7 @@ def row_faults(cells: Mapping[str, str]) -> Iterator[RowFault]:
     for part, columns in _COLUMNS_OF.items():
         try:
             part(*([cells[column]] for column in columns))
-        except RowFault as fault:
+        except RowError as fault:
             if fault.column not in found:
                 found.add(fault.column)
                 yield fault
@@ -122,18 +121,23 @@ def _by_cell(convert: Callable[[str], T]) -> Callable[[Texts], list[T]]:
 
 def _names(names: Texts, patients: Texts, keys: Texts) -> list[tuple[str, str, int, int]]:
     """File name, series, patient and key slice."""
-    matches = [FILE_NAME.fullmatch(name.strip()) for name in names]
-    if None in matches:
-        raise RowFault("File_name", "must look like 000001_01_01_109.png")
-    named = [(match[0], *match.groups()) for match in matches]
-    file_names, series, named_patients, named_keys = zip(*named, strict=True)
+    parts_of_names = map(_parts_of_name, names)
+    file_names, series, named_patients, named_keys = zip(*parts_of_names, strict=True)
     patient_ids = _integers(patients, "Patient_index")
     if patient_ids != list(map(int, named_patients)):
-        raise RowFault("Patient_index", f"must be that of {file_names[0]}")
+        raise RowError("Patient_index", f"must be that of {file_names[0]}")
     key_slices = _integers(keys, "Key_slice_index")
     if key_slices != list(map(int, named_keys)):
-        raise RowFault("Key_slice_index", f"must be that of {file_names[0]}")
+        raise RowError("Key_slice_index", f"must be that of {file_names[0]}")
     return list(zip(file_names, series, patient_ids, key_slices, strict=True))
+
+
+def _parts_of_name(name: str) -> tuple[str, str, str, str]:
+    match = FILE_NAME.fullmatch(name.strip())
+    if match is None:
+        raise RowError("File_name", "must look like 000001_01_01_109.png")
+    series, patient, key_slice = match.groups()
+    return match[0], series, patient, key_slice
 
 
 @_by_cell
@@ -141,7 +145,7 @@ def _image_size(text: str) -> tuple[int, int]:
     (size,) = _numbers([text], 2, "Image_size", "2 numbers: height, width in px")
     height, width = map(int, size)
     if size.min() < 1 or (size != (height, width)).any():
-        raise RowFault("Image_size", "must be 2 whole numbers >= 1 px")
+        raise RowError("Image_size", "must be 2 whole numbers >= 1 px")
     return height, width
 
 
@@ -152,10 +156,10 @@ def _spacing(text: str) -> tuple[tuple[float, float], float]:
     x, y, interval = _numbers([text], 3, column, wanted, finite=False)[0].tolist()
     for name, value in (("pixel spacing", min(x, y)), ("slice_interval", interval)):
         if not (value > 0 and math.isfinite(value) and math.isfinite(x + y)):
-            raise RowFault(column, f"is wrong: {name} must be > 0 mm and finite")
+            raise RowError(column, f"is wrong: {name} must be > 0 mm and finite")
     if not MIN_INTERVAL_MM <= interval <= MAX_INTERVAL_MM:
         limits = f"{MIN_INTERVAL_MM:g} to {MAX_INTERVAL_MM:g} mm"
-        raise RowFault(column, f"is wrong: slice_interval must be {limits}")
+        raise RowError(column, f"is wrong: slice_interval must be {limits}")
     return (x, y), interval
 
 
@@ -163,7 +167,7 @@ def _diameters(texts: Texts) -> list[tuple[float, float]]:
     column = "Lesion_diameters_Pixel_"
     axes = _numbers(texts, 2, column, "2 numbers: long, short axis")
     if (axes < 0).any() or (axes[:, 0] == 0).any():
-        raise RowFault(column, "must be > 0 px")
+        raise RowError(column, "must be > 0 px")
     return _tuples(axes)
 
 
@@ -191,13 +195,13 @@ def _box(texts: Texts, sizes: Texts) -> list[tuple[float, float, float, float]]:
     boxes = _numbers(texts, 4, "Bounding_boxes", "4 numbers: x1, y1, x2, y2")
     begins, ends = boxes[:, :2], boxes[:, 2:]
     if (ends <= begins).any():
-        raise RowFault("Bounding_boxes", "has no area: x1 < x2 and y1 < y2 are wanted")
+        raise RowError("Bounding_boxes", "has no area: x1 < x2 and y1 < y2 are wanted")
     begins = np.maximum(begins - 1, 0)
     ends = np.minimum(ends - 1, np.array(shapes, float)[:, ::-1] - 1)
     if (ends <= begins).any():
         height, width = shapes[0]
         complaint = f"is outside the image of {height} x {width} px (h x w)"
-        raise RowFault("Bounding_boxes", complaint)
+        raise RowError("Bounding_boxes", complaint)
     return _tuples(np.hstack((begins, ends)))
 
 
@@ -214,7 +218,7 @@ def _window(text: str) -> tuple[float, float]:
     column, wanted = "DICOM_windows", "2 numbers: lower, upper end in HU"
     lower, upper = _numbers([text], 2, column, wanted)[0].tolist()
     if lower >= upper:
-        raise RowFault(column, "must have its lower end first")
+        raise RowError(column, "must have its lower end first")
     return lower, upper
 
 
@@ -222,7 +226,7 @@ def _members(texts: Texts, column: str, known: Collection[int]) -> list[int]:
     wanted = f"one of {list(known)}"
     values = _integers(texts, column, wanted)
     if not set(values).issubset(known):
-        raise RowFault(column, f"must be {wanted}")
+        raise RowError(column, f"must be {wanted}")
     return values
 
 
@@ -230,7 +234,7 @@ def _integers(texts: Texts, column: str, wanted: str = "a whole number") -> list
     try:
         return _whole(texts)
     except ValueError:
-        raise RowFault(column, f"must be {wanted}") from None
+        raise RowError(column, f"must be {wanted}") from None
 
 
 @_by_cell
@@ -249,13 +253,13 @@ def _numbers(
     texts = [text.strip() or unknown for text in texts]
     complaint = f"must be {wanted}"
     if set(map(str.count, texts, repeat(","))) != {count - 1}:
-        raise RowFault(column, complaint)
+        raise RowError(column, complaint)
     try:
         numbers = np.array(",".join(texts).split(","), float).reshape(-1, count)
     except ValueError:
-        raise RowFault(column, complaint) from None
+        raise RowError(column, complaint) from None
     if finite and not np.isfinite(numbers).all():
-        raise RowFault(column, complaint)
+        raise RowError(column, complaint)
     return numbers
 
 

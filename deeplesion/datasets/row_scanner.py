@@ -1,4 +1,4 @@
-"""Blocks of rows of ``DL_info.csv`` become the lesions of good rows and the problems of bad ones."""
+"""Blocks of rows of ``DL_info.csv`` become lesions, or problems where rows are bad."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 
 from deeplesion.datasets.lesion_record import SPLITS, LesionRecord, Problem
-from deeplesion.datasets.row_parser import FILE_NAME, RowFault, is_noisy, parse_rows, row_faults
+from deeplesion.datasets.row_parser import FILE_NAME, RowError, is_noisy, parse_rows, row_errors
 
 #: Line of a row, the header being line 1, and its cells.
 Row = tuple[int, list[str]]
@@ -43,7 +43,7 @@ class RowScanner:
         """
         try:
             lesions = self._lesions(rows)
-        except RowFault as fault:
+        except RowError as fault:
             if len(rows) == 1:
                 yield from self._problems(rows[0], fault)
             else:
@@ -57,9 +57,9 @@ class RowScanner:
         for _, cells in rows:
             if len(cells) != len(self._header):
                 wanted = f"a row must have {len(self._header)} cells"
-                raise RowFault("", f"{wanted}, got {len(cells)}")
+                raise RowError("", f"{wanted}, got {len(cells)}")
         if not _is_unicode("".join(chain.from_iterable(cells for _, cells in rows))):
-            raise RowFault("", "a row must be UTF-8 text, and this one is not")
+            raise RowError("", "a row must be UTF-8 text, and this one is not")
         if not self._keep_noisy:
             place = self._places["Possibly_noisy"]
             marks = is_noisy([cells[place] for _, cells in rows])
@@ -73,14 +73,14 @@ class RowScanner:
             _check_agreement(lesion, self._firsts.setdefault(lesion.file_name, lesion))
         return lesions
 
-    def _problems(self, row: Row, fault: RowFault) -> Iterator[Problem]:
+    def _problems(self, row: Row, fault: RowError) -> Iterator[Problem]:
         line, texts = row
         cells = dict(zip(self._header, texts, strict=False))
         name = cells.get("File_name", "").strip()
         file_name = name if FILE_NAME.fullmatch(name) else ""
         split = _SPLIT_CODES.get(cells.get("Train_Val_Test", "").strip())
         remedy = "correct or remove the row, or set on_error='skip' to drop its key slice"
-        every = list(row_faults(cells)) if self._every_problem and fault.column else []
+        every = list(row_errors(cells)) if self._every_problem and fault.column else []
         for found in every or [fault]:
             column, message = found.column, found.complaint
             value = cells[column] if column else ""
@@ -106,4 +106,4 @@ def _check_agreement(lesion: LesionRecord, first: LesionRecord) -> None:
         mine, other = getattr(lesion, name), getattr(first, name)
         if mine != other:
             complaint = f"{lesion.file_name}: {name} must be that of row {first.row}, {other}"
-            raise RowFault("", f"{complaint}, got {mine}")
+            raise RowError("", f"{complaint}, got {mine}")

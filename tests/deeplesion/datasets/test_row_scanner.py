@@ -94,7 +94,9 @@ def test_rows_of_too_few_cells_and_of_none() -> None:
     assert list(scanner.scan([])) == []
     (problem,) = scanner.scan([(2, list(csv_row().values())[:3])])
     assert isinstance(problem, Problem)
-    assert str(problem).startswith("a row must have 18 cells, got 3 (row 2 of DL_info.csv); correct")
+    assert str(problem).startswith(
+        "a row must have 18 cells, got 3 (row 2 of DL_info.csv); correct"
+    )
     assert (problem.column, problem.value) == ("", "")
     assert (problem.file_name, problem.split) == ("000001_01_01_005.png", None)
 
