@@ -209,13 +209,16 @@ class DeepLesionDataset(BaseDetDataset):
         if self.ann_file.endswith(".json"):
             return read_infos(self.ann_file, self.split)
         if self.on_error == "raise":
-            records = read_dl_info(self.ann_file, self.keep_noisy)
-            groups = group_by_key_slice(records, self.split, self.keep_noisy)
+            groups = group_by_key_slice(
+                read_dl_info(self.ann_file, self.keep_noisy), self.split, self.keep_noisy
+            )
         else:
             groups, rows, dropped = select_key_slices(self.ann_file, self.split, self.keep_noisy)
             self._report("malformed rows", list(map(str, rows)))
             self._report("key slices with malformed rows", list(map(str, dropped.values())))
-        return [info_of(group) for group in groups]
+        # Key slices go as their data infos come: all of both would take a sixth more memory.
+        groups.reverse()
+        return [info_of(groups.pop()) for _ in range(len(groups))]
 
     def _with_masks(self, infos: list[dict], mask_file: str) -> list[dict]:
         """Data infos with masks; under ``skip`` those that lack any are dropped."""

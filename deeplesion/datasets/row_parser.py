@@ -181,8 +181,9 @@ def _location(texts: Texts) -> list[tuple[float, float, float]]:
     return _tuples(_numbers(texts, 3, "Normalized_lesion_location", "3 numbers", finite=False))
 
 
-def _age(texts: Texts) -> list[float]:
-    return _numbers(texts, 1, "Patient_age", "a number or empty", finite=False)[:, 0].tolist()
+@_by_cell
+def _age(text: str) -> float:
+    return float(_numbers([text], 1, "Patient_age", "a number or empty", finite=False)[0, 0])
 
 
 def _coarse_type(texts: Texts) -> list[int]:
