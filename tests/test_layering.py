@@ -31,6 +31,7 @@ NUMPY_ONLY = (
     "deeplesion/datasets/packed.py",
     "deeplesion/datasets/packing.py",
     "deeplesion/datasets/row_parser.py",
+    "deeplesion/datasets/row_scanner.py",
     "deeplesion/datasets/selection.py",
     "deeplesion/datasets/slice_codec.py",
     "deeplesion/datasets/slice_files.py",

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import pickle
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mmdet.registry import DATASETS
 from mmengine.logging import print_log
+from numpy.typing import NDArray
 
 from deeplesion.datasets.ct import SliceError, inspect_slice, read_slice
 from deeplesion.datasets.data_infos import (
@@ -108,6 +112,11 @@ class DeepLesionDataset(BaseDetDataset):
         self.skipped: Counter[str] = Counter()
         super().__init__(data_root=data_root, ann_file=ann_file, **kwargs)
 
+    def full_init(self) -> None:
+        """Load the annotations, unless that has been done, and pack them for the workers."""
+        with collection_paused():
+            super().full_init()
+
     def load_data_list(self) -> list[dict]:
         """Read the annotations, drop what cannot be loaded on request, attach masks."""
         root = Path(self.data_root)
@@ -117,8 +126,7 @@ class DeepLesionDataset(BaseDetDataset):
             advice = GET_DATA.format(root=root)
             raise FileNotFoundError(f"ann_file {self.ann_file} is not there: {advice}")
         image_root = self._image_root(root)
-        with collection_paused():
-            infos = self._read_infos()
+        infos = self._read_infos()
         for info in infos:
             add_paths(info, image_root)
         if self.packed is not None:
@@ -175,6 +183,20 @@ class DeepLesionDataset(BaseDetDataset):
         """Write the key slices to a JSON file that ``ann_file`` takes."""
         write_infos(path, (self.get_data_info(index) for index in range(len(self))))
 
+    def _serialize_data(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """As the base class does: data infos pickled one after the other, and where each ends.
+
+        Each is written where it is to be, and nothing looks for cycles, of which they have none.
+        """
+        stream, ends = io.BytesIO(), []
+        pickler = pickle.Pickler(stream, protocol=4)
+        for info in self.data_list:
+            pickler.dump(info)
+            pickler.clear_memo()
+            ends.append(stream.tell())
+        self.data_list.clear()
+        return np.frombuffer(stream.getbuffer(), np.uint8), np.array(ends, np.int64)
+
     def _image_root(self, root: Path) -> str:
         try:
             return str(find_image_root(root))
@@ -187,13 +209,16 @@ class DeepLesionDataset(BaseDetDataset):
         if self.ann_file.endswith(".json"):
             return read_infos(self.ann_file, self.split)
         if self.on_error == "raise":
-            records = read_dl_info(self.ann_file, self.keep_noisy)
-            groups = group_by_key_slice(records, self.split, self.keep_noisy)
+            groups = group_by_key_slice(
+                read_dl_info(self.ann_file, self.keep_noisy), self.split, self.keep_noisy
+            )
         else:
             groups, rows, dropped = select_key_slices(self.ann_file, self.split, self.keep_noisy)
             self._report("malformed rows", list(map(str, rows)))
             self._report("key slices with malformed rows", list(map(str, dropped.values())))
-        return [info_of(group) for group in groups]
+        # Key slices go as their data infos come: all of both would take a sixth more memory.
+        groups.reverse()
+        return [info_of(groups.pop()) for _ in range(len(groups))]
 
     def _with_masks(self, infos: list[dict], mask_file: str) -> list[dict]:
         """Data infos with masks; under ``skip`` those that lack any are dropped."""

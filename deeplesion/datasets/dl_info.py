@@ -22,8 +22,8 @@ import csv
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from deeplesion.datasets.lesion_record import (
     COARSE_TYPES,
@@ -35,7 +35,7 @@ from deeplesion.datasets.lesion_record import (
     LesionRecord,
     Problem,
 )
-from deeplesion.datasets.row_parser import Row, is_noisy, parse_row, row_problems
+from deeplesion.datasets.row_scanner import Row, RowScanner
 
 __all__ = [
     "COARSE_TYPES",
@@ -56,12 +56,11 @@ __all__ = [
 ]
 
 _SERIES = re.compile(r"\d+_\d+_\d+")
-#: What all lesions of one key slice must have in common.
-_SHARED = ("image_size", "spacing", "slice_interval", "split")
+#: Rows that are converted at once.
+BLOCK_ROWS = 1024
 
 
-@dataclass(frozen=True)
-class KeySlice:
+class KeySlice(NamedTuple):
     """A key slice and its lesions, in the order of the CSV.
 
     Attributes:
@@ -124,7 +123,6 @@ def scan_dl_info(
     Raises:
         FileNotFoundError: If there is no such file.
     """
-    seen: dict[str, LesionRecord] = {}
     name = os.fspath(path)
     # Bytes that are not UTF-8 become lone surrogates, which are complained of row by row.
     with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as stream:
@@ -134,28 +132,16 @@ def scan_dl_info(
             if missing := [column for column in COLUMNS if column not in header]:
                 yield _missing_columns(name, missing, header)
                 return
-            for line, cells in _numbered(reader):
-                row = Row(name, line, dict(zip(header, cells, strict=False)))
-                try:
-                    _check_cells(row, cells, len(header))
-                    if not keep_noisy and is_noisy(row):
-                        continue
-                    record = parse_row(row)
-                    _check_agreement(row, seen.setdefault(record.file_name, record), record)
-                except DLInfoError as error:
-                    every = (
-                        list(row_problems(row)) if every_problem and error.problem.column else ()
-                    )
-                    yield from every or (error.problem,)
-                else:
-                    yield record
+            scanner = RowScanner(name, header, keep_noisy, every_problem)
+            for rows in _blocks(_numbered(reader)):
+                yield from scanner.scan(rows)
         except csv.Error as error:
             message = f"{Path(name).name} cannot be read on from line {reader.line_num}: {error}"
             remedy = "look there for a quote that is not closed, or download the file anew"
             yield Problem(name, message, remedy)
 
 
-def _numbered(reader: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
+def _numbered(reader: Iterator[list[str]]) -> Iterator[Row]:
     """Records that are not empty, each with the first line of the file that it stands on."""
     while True:
         line = reader.line_num + 1  # type: ignore[attr-defined]
@@ -167,21 +153,19 @@ def _numbered(reader: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
             yield line, cells
 
 
-def _check_cells(row: Row, cells: list[str], wanted: int) -> None:
-    if len(cells) != wanted:
-        row.fail("", f"a row must have {wanted} cells, got {len(cells)}")
-    if not _is_unicode("".join(cells)):
-        row.fail("", "a row must be UTF-8 text, and this one is not")
-
-
-def _is_unicode(text: str) -> bool:
-    if text.isascii():
-        return True
+def _blocks(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    """Gather rows; those before an error of the reader are handed on before it is."""
+    block: list[Row] = []
     try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        for row in rows:
+            block.append(row)
+            if len(block) == BLOCK_ROWS:
+                yield block
+                block = []
+    except csv.Error:
+        yield block
+        raise
+    yield block
 
 
 def _missing_columns(path: str, missing: list[str], header: list[str]) -> Problem:
@@ -190,14 +174,6 @@ def _missing_columns(path: str, missing: list[str], header: list[str]) -> Proble
     message += found.encode(errors="backslashreplace").decode()
     remedy = "take DL_info.csv as the NIH publishes it, header included, in UTF-8"
     return Problem(path, message, remedy, row=HEADER_ROW, column=missing[0])
-
-
-def _check_agreement(row: Row, first: LesionRecord, record: LesionRecord) -> None:
-    for name in _SHARED:
-        mine, other = getattr(record, name), getattr(first, name)
-        if mine != other:
-            complaint = f"{record.file_name}: {name} must be that of row {first.row}, {other}"
-            row.fail("", f"{complaint}, got {mine}")
 
 
 def group_by_key_slice(

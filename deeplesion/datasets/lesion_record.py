@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 Point = tuple[float, float]
 
@@ -93,8 +94,7 @@ class DLInfoError(DataError):
         return type(self), (self.problem,)
 
 
-@dataclass(frozen=True, slots=True)
-class LesionRecord:
+class LesionRecord(NamedTuple):
     """One lesion: one row of ``DL_info.csv``.
 
     Attributes:

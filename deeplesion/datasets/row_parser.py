@@ -1,270 +1,286 @@
-"""A row of ``DL_info.csv`` becomes a :class:`LesionRecord`, or errors that name their place."""
+"""Rows of ``DL_info.csv`` become :class:`LesionRecord`, or a fault that names its column.
+
+Every process of a training reads the 32,735 rows, so they are taken by columns: the cells of many
+rows are converted, and checked, at once. What is wrong is told of the rows as a whole; it is that
+of one row where only this one is given.
+"""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import NoReturn, TypeVar
+from itertools import repeat
+from typing import Any, TypeVar
 
-from deeplesion.datasets.lesion_record import (
-    COARSE_TYPES,
-    SPLITS,
-    DLInfoError,
-    LesionRecord,
-    Point,
-    Problem,
-)
+import numpy as np
+from numpy.typing import NDArray
+
+from deeplesion.datasets.lesion_record import COARSE_TYPES, SPLITS, LesionRecord, Point
 
 T = TypeVar("T")
+#: Cells of one column, one a row.
+Texts = Sequence[str]
+#: Converts one column, or several, to as many values as there are rows.
+Part = Callable[..., list[Any]]
 
 #: A slice interval beyond these, in mm, is a mistake: of units, or of columns.
 MIN_INTERVAL_MM = 0.05
 MAX_INTERVAL_MM = 100.0
-#: Cells whose numbers are kept: most columns repeat a few.
-CACHED_CELLS = 4096
-_SPLIT_CODES = {str(code): split for code, split in enumerate(SPLITS, start=1)}
-_FILE_NAME = re.compile(r"(\d+)(_\d+_\d+)_(\d+)\.png")
+#: Cells whose values are kept, for each column in which few different ones stand.
+KEPT_CELLS = 4096
+FILE_NAME = re.compile(r"((\d+)_\d+_\d+)_(\d+)\.png")
 
 
-class Row:
-    """Cells of one row by column name; its failures know where they are.
+class RowError(ValueError):
+    """What is wrong with a cell of ``column``, or with a row where that is empty."""
+
+    def __init__(self, column: str, complaint: str) -> None:
+        super().__init__(column, complaint)
+        self.column, self.complaint = column, complaint
+
+
+def parse_rows(columns: Mapping[str, Texts], lines: Sequence[int]) -> list[LesionRecord]:
+    """Turn rows into lesions.
 
     Args:
-        path: The CSV.
-        line: Line of the row, the header being line 1.
-        cells: Text by column name.
-    """
-
-    def __init__(self, path: str, line: int, cells: dict[str, str]) -> None:
-        self.path, self.line, self.cells = path, line, cells
-
-    def parse(self, column: str, convert: Callable[[str], T], wanted: str) -> T:
-        """Convert a cell, or fail saying what is wanted."""
-        try:
-            return convert(self.cells[column])
-        except ValueError:
-            self.fail(column, f"must be {wanted}")
-
-    def fail(self, column: str, complaint: str) -> NoReturn:
-        """Raise a :class:`DLInfoError` about ``column``, or about the row where it is empty."""
-        value = self.cells.get(column, "")
-        message = f"{column} {complaint}, got {value!r}" if column else complaint
-        remedy = "correct or remove the row, or set on_error='skip' to drop its key slice"
-        name = self.cells.get("File_name", "").strip()
-        file_name = name if _FILE_NAME.fullmatch(name) else ""
-        raise DLInfoError(
-            Problem(
-                self.path,
-                message,
-                remedy,
-                self.line,
-                column,
-                value,
-                file_name,
-                _SPLIT_CODES.get(self.cells.get("Train_Val_Test", "").strip()),
-            )
-        )
-
-
-def is_noisy(row: Row) -> bool:
-    """Whether NIH marked the row ``Possibly_noisy``."""
-    return _member(row, "Possibly_noisy", (0, 1)) == 1
-
-
-def parse_row(row: Row) -> LesionRecord:
-    """Turn a row into a lesion.
+        columns: Cells by the name of their column, of one row or more.
+        lines: Line of each row, the header being line 1.
 
     Raises:
-        DLInfoError: At the first cell that is wrong.
+        RowError: If a row is wrong; of a single one, the first of its faults.
     """
-    file_name, patient, key_slice = _names(row)
-    spacing, interval = _spacing(row)
-    long, short = _diameters(row)
-    image_size = _image_size(row)
-    return LesionRecord(
-        file_name=file_name,
-        series=file_name.rpartition("_")[0],
-        patient_id=patient,
-        key_slice=key_slice,
-        bbox=_clipped_box(row, *image_size),
-        recist=_recist(row),
-        diameters_px=(long, short),
-        diameters_mm=(long * spacing[0], short * spacing[0]),
-        location=_location(row),
-        coarse_type=_coarse_type(row),
-        possibly_noisy=is_noisy(row),
-        slice_range=_slice_range(row),
-        spacing=spacing,
-        slice_interval=interval,
-        image_size=image_size,
-        window=_window(row),
-        gender=row.cells["Patient_gender"].strip(),
-        age=_age(row),
-        split=split_of(row),
-        row=row.line,
-    )
+
+    def values(part: Part) -> list[Any]:
+        return part(*(columns[column] for column in _COLUMNS_OF[part]))
+
+    file_names, series, patients, key_slices = zip(*values(_names), strict=True)
+    spacings, intervals = zip(*values(_spacing), strict=True)
+    diameters = values(_diameters)
+    fields = {
+        "file_name": file_names,
+        "series": series,
+        "patient_id": patients,
+        "key_slice": key_slices,
+        "image_size": values(_image_size),
+        "bbox": values(_box),
+        "recist": values(_recist),
+        "diameters_px": diameters,
+        "diameters_mm": [
+            (long * x, short * x) for (long, short), (x, _) in zip(diameters, spacings, strict=True)
+        ],
+        "location": values(_location),
+        "coarse_type": values(_coarse_type),
+        "possibly_noisy": values(is_noisy),
+        "slice_range": values(_slice_range),
+        "spacing": spacings,
+        "slice_interval": intervals,
+        "window": values(_window),
+        "gender": [text.strip() for text in columns["Patient_gender"]],
+        "age": values(_age),
+        "split": values(split_of),
+        "row": lines,
+    }
+    in_order = (fields[name] for name in LesionRecord._fields)
+    return list(map(LesionRecord._make, zip(*in_order, strict=True)))
 
 
-def row_problems(row: Row) -> Iterator[Problem]:
-    """Yield all that is wrong with a row, one problem a column."""
-    columns = set()
-    for part in _PARTS:
+def row_errors(cells: Mapping[str, str]) -> Iterator[RowError]:
+    """Yield all that is wrong with one row, a fault a column.
+
+    Args:
+        cells: Text by the name of its column.
+    """
+    found = set()
+    for part, columns in _COLUMNS_OF.items():
         try:
-            part(row)
-        except DLInfoError as error:
-            if error.problem.column not in columns:
-                columns.add(error.problem.column)
-                yield error.problem
+            part(*([cells[column]] for column in columns))
+        except RowError as fault:
+            if fault.column not in found:
+                found.add(fault.column)
+                yield fault
 
 
-def split_of(row: Row) -> str:
-    """The split of a row."""
-    return SPLITS[_member(row, "Train_Val_Test", range(1, len(SPLITS) + 1)) - 1]
+def is_noisy(texts: Texts) -> list[bool]:
+    """Whether NIH marked rows ``Possibly_noisy``."""
+    return [mark == 1 for mark in _members(texts, "Possibly_noisy", (0, 1))]
 
 
-def _names(row: Row) -> tuple[str, int, int]:
-    file_name = row.cells["File_name"].strip()
-    match = _FILE_NAME.fullmatch(file_name)
+def split_of(texts: Texts) -> list[str]:
+    """The splits that ``Train_Val_Test`` tells."""
+    codes = _members(texts, "Train_Val_Test", range(1, len(SPLITS) + 1))
+    return [SPLITS[code - 1] for code in codes]
+
+
+def _by_cell(convert: Callable[[str], T]) -> Callable[[Texts], list[T]]:
+    """A converter of columns in which few different cells stand, made of one of cells."""
+    kept = lru_cache(KEPT_CELLS)(convert)
+    return lambda texts: list(map(kept, texts))
+
+
+def _names(names: Texts, patients: Texts, keys: Texts) -> list[tuple[str, str, int, int]]:
+    """File name, series, patient and key slice."""
+    parts_of_names = map(_parts_of_name, names)
+    file_names, series, named_patients, named_keys = zip(*parts_of_names, strict=True)
+    patient_ids = _integers(patients, "Patient_index")
+    if patient_ids != list(map(int, named_patients)):
+        raise RowError("Patient_index", f"must be that of {file_names[0]}")
+    key_slices = _integers(keys, "Key_slice_index")
+    if key_slices != list(map(int, named_keys)):
+        raise RowError("Key_slice_index", f"must be that of {file_names[0]}")
+    return list(zip(file_names, series, patient_ids, key_slices, strict=True))
+
+
+def _parts_of_name(name: str) -> tuple[str, str, str, str]:
+    match = FILE_NAME.fullmatch(name.strip())
     if match is None:
-        row.fail("File_name", "must look like 000001_01_01_109.png")
-    patient = row.parse("Patient_index", _integer, "a whole number")
-    if patient != int(match[1]):
-        row.fail("Patient_index", f"must be that of {file_name}")
-    key_slice = row.parse("Key_slice_index", _integer, "a whole number")
-    if key_slice != int(match[3]):
-        row.fail("Key_slice_index", f"must be that of {file_name}")
-    return file_name, patient, key_slice
+        raise RowError("File_name", "must look like 000001_01_01_109.png")
+    series, patient, key_slice = match.groups()
+    return match[0], series, patient, key_slice
 
 
-def _image_size(row: Row) -> tuple[int, int]:
-    size = row.parse("Image_size", _FEW_PAIRS, "2 numbers: height, width in px")
-    height, width = int(size[0]), int(size[1])
-    if min(size) < 1 or size != (height, width):
-        row.fail("Image_size", "must be 2 whole numbers >= 1 px")
+@_by_cell
+def _image_size(text: str) -> tuple[int, int]:
+    (size,) = _numbers([text], 2, "Image_size", "2 numbers: height, width in px")
+    height, width = map(int, size)
+    if size.min() < 1 or (size != (height, width)).any():
+        raise RowError("Image_size", "must be 2 whole numbers >= 1 px")
     return height, width
 
 
-def _spacing(row: Row) -> tuple[tuple[float, float], float]:
+@_by_cell
+def _spacing(text: str) -> tuple[tuple[float, float], float]:
+    column = "Spacing_mm_px_"
     wanted = "3 numbers: pixel spacing x, y and slice interval in mm"
-    x, y, interval = row.parse("Spacing_mm_px_", _FEW_TRIPLES, wanted)
+    x, y, interval = _numbers([text], 3, column, wanted, finite=False)[0].tolist()
     for name, value in (("pixel spacing", min(x, y)), ("slice_interval", interval)):
         if not (value > 0 and math.isfinite(value) and math.isfinite(x + y)):
-            row.fail("Spacing_mm_px_", f"is wrong: {name} must be > 0 mm and finite")
+            raise RowError(column, f"is wrong: {name} must be > 0 mm and finite")
     if not MIN_INTERVAL_MM <= interval <= MAX_INTERVAL_MM:
         limits = f"{MIN_INTERVAL_MM:g} to {MAX_INTERVAL_MM:g} mm"
-        row.fail("Spacing_mm_px_", f"is wrong: slice_interval must be {limits}")
+        raise RowError(column, f"is wrong: slice_interval must be {limits}")
     return (x, y), interval
 
 
-def _diameters(row: Row) -> tuple[float, float]:
-    long, short = row.parse("Lesion_diameters_Pixel_", _PAIR, "2 numbers: long, short axis")
-    if min(long, short) < 0 or long == 0:
-        row.fail("Lesion_diameters_Pixel_", "must be > 0 px")
-    return long, short
+def _diameters(texts: Texts) -> list[tuple[float, float]]:
+    column = "Lesion_diameters_Pixel_"
+    axes = _numbers(texts, 2, column, "2 numbers: long, short axis")
+    if (axes < 0).any() or (axes[:, 0] == 0).any():
+        raise RowError(column, "must be > 0 px")
+    return _tuples(axes)
 
 
-def _recist(row: Row) -> tuple[Point, Point, Point, Point]:
-    wanted = "8 numbers: x, y of 4 points"
-    a, b, c, d, e, f, g, h = row.parse("Measurement_coordinates", _EIGHT, wanted)
-    return (a - 1, b - 1), (c - 1, d - 1), (e - 1, f - 1), (g - 1, h - 1)
+def _recist(texts: Texts) -> list[tuple[Point, Point, Point, Point]]:
+    numbers = _numbers(texts, 8, "Measurement_coordinates", "8 numbers: x, y of 4 points")
+    points = iter(_tuples(numbers.reshape(-1, 2) - 1))
+    return list(zip(points, points, points, points, strict=True))
 
 
-def _location(row: Row) -> tuple[float, float, float]:
-    x, y, z = row.parse("Normalized_lesion_location", _TRIPLE_OR_NAN, "3 numbers")
-    return x, y, z
+def _location(texts: Texts) -> list[tuple[float, float, float]]:
+    return _tuples(_numbers(texts, 3, "Normalized_lesion_location", "3 numbers", finite=False))
 
 
-def _age(row: Row) -> float:
-    return row.parse("Patient_age", _number_or_nan, "a number or empty")
+@_by_cell
+def _age(text: str) -> float:
+    return float(_numbers([text], 1, "Patient_age", "a number or empty", finite=False)[0, 0])
 
 
-def _coarse_type(row: Row) -> int:
-    return _member(row, "Coarse_lesion_type", COARSE_TYPES)
+def _coarse_type(texts: Texts) -> list[int]:
+    return _members(texts, "Coarse_lesion_type", COARSE_TYPES)
 
 
-def _box(row: Row) -> tuple[float, float, float, float]:
-    return _clipped_box(row, *_image_size(row))
+def _box(texts: Texts, sizes: Texts) -> list[tuple[float, float, float, float]]:
+    """Boxes clipped to images of which other cells tell the size."""
+    shapes = _image_size(sizes)
+    boxes = _numbers(texts, 4, "Bounding_boxes", "4 numbers: x1, y1, x2, y2")
+    begins, ends = boxes[:, :2], boxes[:, 2:]
+    if (ends <= begins).any():
+        raise RowError("Bounding_boxes", "has no area: x1 < x2 and y1 < y2 are wanted")
+    begins = np.maximum(begins - 1, 0)
+    ends = np.minimum(ends - 1, np.array(shapes, float)[:, ::-1] - 1)
+    if (ends <= begins).any():
+        height, width = shapes[0]
+        complaint = f"is outside the image of {height} x {width} px (h x w)"
+        raise RowError("Bounding_boxes", complaint)
+    return _tuples(np.hstack((begins, ends)))
 
 
-def _clipped_box(row: Row, height: int, width: int) -> tuple[float, float, float, float]:
-    x1, y1, x2, y2 = row.parse("Bounding_boxes", _FOUR, "4 numbers: x1, y1, x2, y2")
-    if x2 <= x1 or y2 <= y1:
-        row.fail("Bounding_boxes", "has no area: x1 < x2 and y1 < y2 are wanted")
-    x1, x2 = max(x1 - 1, 0.0), min(x2 - 1, width - 1.0)
-    y1, y2 = max(y1 - 1, 0.0), min(y2 - 1, height - 1.0)
-    if x2 <= x1 or y2 <= y1:
-        row.fail("Bounding_boxes", f"is outside the image of {height} x {width} px (h x w)")
-    return x1, y1, x2, y2
+def _slice_range(texts: Texts) -> list[tuple[int, int]]:
+    ranges = _numbers(texts, 2, "Slice_range", "2 numbers: first, last", finite=False).tolist()
+    return [
+        (int(first), int(last)) if math.isfinite(first + last) else (-1, -1)
+        for first, last in ranges
+    ]
 
 
-def _slice_range(row: Row) -> tuple[int, int]:
-    first, last = row.parse("Slice_range", _PAIR_OR_NAN, "2 numbers: first, last")
-    if not math.isfinite(first + last):
-        return -1, -1
-    return int(first), int(last)
-
-
-def _window(row: Row) -> tuple[float, float]:
-    lower, upper = row.parse("DICOM_windows", _FEW_PAIRS, "2 numbers: lower, upper end in HU")
+@_by_cell
+def _window(text: str) -> tuple[float, float]:
+    column, wanted = "DICOM_windows", "2 numbers: lower, upper end in HU"
+    lower, upper = _numbers([text], 2, column, wanted)[0].tolist()
     if lower >= upper:
-        row.fail("DICOM_windows", "must have its lower end first")
+        raise RowError(column, "must have its lower end first")
     return lower, upper
 
 
-def _member(row: Row, column: str, known: Collection[int]) -> int:
+def _members(texts: Texts, column: str, known: Collection[int]) -> list[int]:
+    wanted = f"one of {list(known)}"
+    values = _integers(texts, column, wanted)
+    if not set(values).issubset(known):
+        raise RowError(column, f"must be {wanted}")
+    return values
+
+
+def _integers(texts: Texts, column: str, wanted: str = "a whole number") -> list[int]:
     try:
-        value = _integer(row.cells[column])
+        return _whole(texts)
     except ValueError:
-        value = None
-    if value is None or value not in known:
-        row.fail(column, f"must be one of {list(known)}")
-    return value
+        raise RowError(column, f"must be {wanted}") from None
 
 
-@lru_cache(CACHED_CELLS)
-def _integer(text: str) -> int:
+@_by_cell
+def _whole(text: str) -> int:
     number = float(text)
     if not number.is_integer():
         raise ValueError(text)
     return int(number)
 
 
-def _number_or_nan(text: str) -> float:
-    return float(text) if text.strip() else math.nan
+def _numbers(
+    texts: Texts, count: int, column: str, wanted: str, finite: bool = True
+) -> NDArray[np.float64]:
+    """Cells of ``count`` numbers with commas between, (rows, count); empty ones are NaNs."""
+    unknown = ",".join(["nan"] * count)
+    texts = [text.strip() or unknown for text in texts]
+    complaint = f"must be {wanted}"
+    if set(map(str.count, texts, repeat(","))) != {count - 1}:
+        raise RowError(column, complaint)
+    try:
+        numbers = np.array(",".join(texts).split(","), float).reshape(-1, count)
+    except ValueError:
+        raise RowError(column, complaint) from None
+    if finite and not np.isfinite(numbers).all():
+        raise RowError(column, complaint)
+    return numbers
 
 
-def _numbers(count: int, finite: bool = True) -> Callable[[str], tuple[float, ...]]:
-    """A converter of ``count`` numbers with commas between; an empty cell is NaNs."""
-    unknown = (math.nan,) * count
-
-    def convert(text: str) -> tuple[float, ...]:
-        values = tuple(map(float, text.split(","))) if text.strip() else unknown
-        if len(values) != count or (finite and not math.isfinite(sum(values))):
-            raise ValueError(text)
-        return values
-
-    return convert
+def _tuples(rows: NDArray[np.float64]) -> list[tuple[Any, ...]]:
+    return list(map(tuple, rows.tolist()))
 
 
-_PAIR, _FOUR, _EIGHT = _numbers(2), _numbers(4), _numbers(8)
-# Of columns in which few different cells stand.
-_FEW_PAIRS = lru_cache(CACHED_CELLS)(_PAIR)
-_FEW_TRIPLES = lru_cache(CACHED_CELLS)(_numbers(3, finite=False))
-_PAIR_OR_NAN, _TRIPLE_OR_NAN = _numbers(2, finite=False), _numbers(3, finite=False)
-_PARTS = (
-    _names,
-    _image_size,
-    _spacing,
-    _diameters,
-    _recist,
-    _location,
-    _box,
-    _coarse_type,
-    is_noisy,
-    _slice_range,
-    _window,
-    _age,
-    split_of,
-)
+#: What a lesion is made of, in the order in which all faults of a row are told.
+_COLUMNS_OF: dict[Part, tuple[str, ...]] = {
+    _names: ("File_name", "Patient_index", "Key_slice_index"),
+    _image_size: ("Image_size",),
+    _spacing: ("Spacing_mm_px_",),
+    _diameters: ("Lesion_diameters_Pixel_",),
+    _recist: ("Measurement_coordinates",),
+    _location: ("Normalized_lesion_location",),
+    _box: ("Bounding_boxes", "Image_size"),
+    _coarse_type: ("Coarse_lesion_type",),
+    is_noisy: ("Possibly_noisy",),
+    _slice_range: ("Slice_range",),
+    _window: ("DICOM_windows",),
+    _age: ("Patient_age",),
+    split_of: ("Train_Val_Test",),
+}

@@ -107,6 +107,16 @@ def test_a_data_info(root: Path) -> None:
     }
 
 
+def test_data_infos_for_workers_are_those_that_were_read(root: Path) -> None:
+    plain, data = dataset(root, serialize_data=False), dataset(root)
+    assert data.data_list == []
+    assert [data.get_data_info(n) for n in (3, -1, 0)] == [
+        plain.get_data_info(n) for n in (3, -1, 0)
+    ]
+    part = data.get_subset([2, 0])
+    assert [part.get_data_info(n)["img_id"] for n in range(2)] == [5, 2]
+
+
 def test_splits_and_noisy_rows(root: Path) -> None:
     assert [len(dataset(root, split=s)) for s in ("train", "val", "test", None)] == [2, 1, 1, 4]
     assert len(dataset(root, split="test", keep_noisy=True)) == 2

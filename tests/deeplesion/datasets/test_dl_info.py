@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import json
 import math
 import pickle
@@ -30,7 +29,7 @@ from tests.deeplesion.datasets.helpers import csv_row, row_of, write_csv
 
 def test_every_field_of_a_row(tmp_path: Path) -> None:
     (record,) = read_dl_info(write_csv(tmp_path / "DL_info.csv", [csv_row()]))
-    assert dataclasses.asdict(record) == {
+    assert record._asdict() == {
         "file_name": "000001_01_01_005.png",
         "series": "000001_01_01",
         "patient_id": 1,
