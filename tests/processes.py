@@ -1,15 +1,15 @@
-"""Functions run in several processes that talk by gloo."""
+"""Functions run in several processes that talk by gloo: ``python -m tests.processes`` is one."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import pickle
+import subprocess
+import sys
 import tempfile
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ import torch
 import torch.distributed as dist
 from mmengine.registry import init_default_scope
 
-PRELOADED = ["deeplesion", "deeplesion.components", "deeplesion.engine.runner", __name__]
+from tests.forked import python
+
+REPO_ROOT = Path(__file__).resolve().parents[1]
 # What waits for longer waits for ever.
 PATIENCE = 300
 
@@ -37,55 +39,58 @@ def run_processes(function: Callable, processes: int, *arguments: Any) -> list:
     Raises:
         RuntimeError: It raised in one of them, or did not come to an end.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    # As bytes: PyTorch would have all processes share the memory of tensors.
-    work = pickle.dumps((function, arguments))
-    with tempfile.TemporaryDirectory() as folder:
-        started = []
-        for rank in range(processes):
-            ours, theirs = context.Pipe(duplex=False)
-            group = (Path(folder) / "store", rank, processes)
-            process = context.Process(target=_work, args=(theirs, group, work), daemon=True)
-            process.start()
-            theirs.close()
-            started.append((process, ours))
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        (folder / "work").write_bytes(pickle.dumps((function, arguments)))
+        command = [python(), "-m", "tests.processes", name, str(processes)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        started = [
+            subprocess.Popen([*command, str(rank)], cwd=REPO_ROOT, env=environment)
+            for rank in range(processes)
+        ]
         try:
-            return [_receive(ours) for _, ours in started]
+            return [_result(process, folder / str(rank)) for rank, process in enumerate(started)]
         finally:
-            for process, _ in started:
-                process.join(1)
+            for process in started:
                 process.kill()
+                process.wait()
 
 
-def _work(pipe: Connection, group: tuple[Path, int, int], work: bytes) -> None:
+def _result(process: subprocess.Popen, file: Path) -> Any:
+    try:
+        code = process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        raise RuntimeError("a process does not come to an end") from None
+    if not file.exists():
+        raise RuntimeError(f"a process has ended by exit code {code}, without a word")
+    done, result = pickle.loads(file.read_bytes())
+    if not done:
+        raise RuntimeError(result)
+    return result
+
+
+def main(folder: Path, processes: int, rank: int) -> None:
+    """Be one of the processes: leave in a file of the folder what the function in it gives."""
     torch.set_num_threads(1)
     init_default_scope("mmdet")
-    os.environ["LOCAL_RANK"] = str(group[1])
-    store, rank, processes = group
+    os.environ["LOCAL_RANK"] = str(rank)
     try:
         dist.init_process_group(
             "gloo",
-            init_method=f"file://{store}",
+            init_method=f"file://{folder / 'store'}",
             rank=rank,
             world_size=processes,
             timeout=timedelta(seconds=PATIENCE),
         )
-        function, arguments = pickle.loads(work)
-        result = function(*arguments)
+        function, arguments = pickle.loads((folder / "work").read_bytes())
+        answer = (True, function(*arguments))
         # Tools leave it by themselves.
         if dist.is_initialized():
             dist.destroy_process_group()
-        # As bytes: PyTorch would share the memory of tensors, which ends with this process.
-        pipe.send_bytes(pickle.dumps((True, result)))
     except BaseException:
-        pipe.send_bytes(pickle.dumps((False, traceback.format_exc())))
+        answer = (False, traceback.format_exc())
+    (folder / str(rank)).write_bytes(pickle.dumps(answer))
 
 
-def _receive(pipe: Connection) -> Any:
-    if not pipe.poll(PATIENCE):
-        raise RuntimeError("a process does not come to an end")
-    done, result = pickle.loads(pipe.recv_bytes())
-    if not done:
-        raise RuntimeError(result)
-    return result
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))

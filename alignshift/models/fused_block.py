@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from alignshift.operators.recompute import autocast_dtype
 
@@ -41,7 +42,8 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 def can_fuse(layers: Sequence[DenseLayer], x: Tensor) -> bool:
     """Whether `fused_block` can stand for these layers without anybody noticing.
 
-    It cannot under a compiler, which fuses by itself, or a transform of `torch.func`, with hooks on
+    It cannot under a compiler, which fuses by itself, a transform of `torch.func` or a mode that is
+    asked about every operator (which counts FLOPs, or makes tensors of shapes alone), with hooks on
     a layer, with batch norms or convolutions of another kind, with dropout at work, or without
     anything to compute.
 
@@ -56,10 +58,12 @@ def can_fuse(layers: Sequence[DenseLayer], x: Tensor) -> bool:
 
 
 def is_recorded() -> bool:
-    """Whether a compiler, a tracer or a transform of `torch.func` follows what is computed."""
+    """Whether a compiler, a tracer, a transform or a dispatch mode follows what is computed."""
     tracing = torch.jit.is_tracing()  # type: ignore[no-untyped-call]
     transformed = torch._C._functorch.peek_interpreter_stack() is not None
-    return bool(torch.compiler.is_compiling() or tracing or transformed)
+    return bool(
+        torch.compiler.is_compiling() or tracing or transformed or is_in_torch_dispatch_mode()
+    )
 
 
 def _is_plain(layer: DenseLayer) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
+from deeplesion.engine.config_text import WrittenConfig
 from deeplesion.engine.network_config import check_backbone, network_slices
 
 DATALOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
@@ -59,7 +60,7 @@ def load_config(path: str, options: dict[str, Any] | None, data_root: str | None
     except ValueError as error:
         raise UsageError(str(error)) from error
     check_num_slices(cfg)
-    return cfg
+    return WrittenConfig.of(cfg)
 
 
 def _read(path: str) -> Config:

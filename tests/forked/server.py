@@ -39,7 +39,8 @@ from typing import Any, NoReturn
 
 MODULES = (
     "alignshift", "deeplesion.components", "highdicom", "matplotlib.pyplot", "mmdet.apis",
-    "pydicom", "SimpleITK", "torch.distributed.run", "torch.utils.tensorboard", "torchvision",
+    "pydicom", "SimpleITK", "torch.distributed.run", "torch.utils.cpp_extension",
+    "torch.utils.tensorboard", "torchvision", "yapf.yapflib.yapf_api",
 )  # fmt: skip
 M_MMAP_THRESHOLD = -3  # of mallopt(3)
 Program = Callable[[], None]

@@ -26,7 +26,7 @@ def published(tmp_path: Path) -> Path:
 
 
 def test_to_froc_and_to_a_training_from_there(
-    published: Path, synthetic_root: Path, tmp_path: Path
+    published: Path, synthetic_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = run_tool(TOOL, "published.pth", "made/ours.pth", cwd=tmp_path, fresh=True)
     assert result.returncode == 0, result.stderr
@@ -50,15 +50,8 @@ def test_to_froc_and_to_a_training_from_there(
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-3000:]
     assert (tmp_path / "tuned/epoch_1.pth").is_file()
-    line = refusal_of_process("tuned/epoch_1.pth", "b.pth", "--to-reference", cwd=tmp_path)
+    line = refusal(capsys, tmp_path / "tuned/epoch_1.pth", tmp_path / "b.pth", "--to-reference")
     assert "cannot be converted back: the way back would not be exact" in line
-
-
-def refusal_of_process(*arguments: str, cwd: Path) -> str:
-    """The line with which the tool refuses as a program."""
-    result = run_tool(TOOL, *arguments, cwd=cwd)
-    assert result.returncode == 1
-    return error_line(result.stderr)
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:

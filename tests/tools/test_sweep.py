@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.forked import python
 from tests.tools.running import NO_WORKERS, SHORT, SMALL
 from tools.sweep import main
 
@@ -20,19 +21,19 @@ CONFIG = SMALL.format("alignshift")
 def swept(synthetic_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A work folder after a sweep, in which a training fails (at once, to save the minutes)."""
     folder = tmp_path_factory.mktemp("swept")
-    python = folder / "python"
-    python.write_text(
+    interpreter = folder / "python"
+    interpreter.write_text(
         '#!/bin/bash\ncase "$*" in *NoSuch*) echo "no such optimizer"; exit 1;; esac\n'
-        f'exec {sys.executable} "$@"\n'
+        f'exec {python()} "$@"\n'
     )
-    python.chmod(0o755)
+    interpreter.chmod(0o755)
     arguments = [
         CONFIG, "--grid", "optim_wrapper.optimizer.type=AdamW,NoSuch", "--work-dir", str(folder),
         "--data-root", str(synthetic_root), "--jobs", "2", "--cfg-options", *SHORT, *NO_WORKERS,
     ]  # fmt: skip
     errors = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stderr(errors):
-        patch.setattr(sys, "executable", str(python))
+        patch.setattr(sys, "executable", str(interpreter))
         patch.setenv("OMP_NUM_THREADS", "1")
         assert main(arguments) == 1
     assert "type-NoSuch_seed0: failed: exit code 1, see" in errors.getvalue()

@@ -102,16 +102,14 @@ def test_any_number_of_processes_finds_the_same(
     trained: Path, synthetic_root: Path, tmp_path: Path
 ) -> None:
     results = []
-    for processes in (1, 2, 3):
+    for processes in (1, 3):
         folder = tmp_path / str(processes)
         arguments = (folder, CHECKPOINT.format(trained), synthetic_root)
         assert run_processes(evaluate, processes, *arguments) == [0] * processes
         results.append([(folder / f"{name}.json").read_text() for name in ("froc", "predictions")])
-    assert results[0] == results[1] == results[2]
-    images = json.loads(results[0][0])["counts"]["images"]
+    assert results[0] == results[1]
     # Else no process would have gotten one more than another.
-    assert images % 2
-    assert images % 3
+    assert json.loads(results[0][0])["counts"]["images"] % 3
 
 
 def test_mixed_precision_and_another_split(

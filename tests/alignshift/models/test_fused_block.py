@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from alignshift import AlignShiftConv, TruncatedDenseNet3d
 from alignshift.models import block_pass
@@ -257,6 +258,18 @@ def test_dropout_at_work_is_not_fused() -> None:
     block = pair(drop_rate=0.5)[0].train().denseblock1
     assert not fuses(block)
     assert fuses(block.eval())
+
+
+def test_counting_of_flops_sees_the_layers() -> None:
+    fused, plain = (model.eval() for model in pair())
+    counts = []
+    for model in (fused, plain):
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            assert not fuses(model.denseblock1)
+            model(volume(), THICKNESS)
+        counts.append(counter.get_total_flops())
+    assert counts[0] == counts[1] > 0
+    assert fuses(fused.denseblock1)
 
 
 def test_other_padding_is_kept() -> None:

@@ -158,7 +158,9 @@ def config(work_dir: Path, by_epoch: bool, **changes: Any) -> dict[str, Any]:
             "randomness": {"seed": 4},
             "log_processor": {"by_epoch": by_epoch},
             "log_level": "WARNING",
-        }
+        },
+        # Else its text would be formatted for each checkpoint.
+        format_python_code=False,
     )
     cfg.merge_from_dict(changes)
     return cfg

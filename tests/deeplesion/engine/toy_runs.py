@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ import torch
 from deeplesion.engine.checkpoint import read_checkpoint
 from deeplesion.engine.training_log import SCALARS_FILE, read_scalars
 from tests.conftest import REPO_ROOT
+from tests.forked import python
 
 PATIENCE = 300.0  # s, on a busy machine
 # What two runs of one training may differ in.
@@ -86,7 +86,7 @@ class Training:
 @contextmanager
 def serving() -> Iterator[Server]:
     """A server of trainings."""
-    command = [sys.executable, "-m", "tests.deeplesion.engine.toy_server"]
+    command = [python(), "-m", "tests.deeplesion.engine.toy_server"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         command, cwd=REPO_ROOT, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -12,8 +12,10 @@ from mmcv.ops.multi_scale_deform_attn import MultiScaleDeformableAttnFunction
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 from mmdet.utils import register_all_modules
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from torch import Tensor
+
+from tests.configs.shrinking import narrowed
 
 CONFIGS = Path(mmdet.__file__).parent / ".mim" / "configs"
 SOFT_NMS = {"type": "soft_nms", "iou_threshold": 0.5, "min_score": 0.01}
@@ -34,9 +36,11 @@ def small_model(name: str) -> Any:
     """A stock model's config, small: few channels, few proposals, no pretrained weights."""
     register_all_modules(init_default_scope=False)
     model = Config.fromfile(CONFIGS / STOCK[name]).model
-    model["_scope_"] = "mmdet"
-    model.backbone.update(base_channels=8, init_cfg=None)
-    model.neck.in_channels = [channels // 8 for channels in model.neck.in_channels]
+    # What stands in no config, as it is the default.
+    model.backbone.update(base_channels=64, init_cfg=None)
+    if "encoder" in model:
+        model.bbox_head.embed_dims = 256
+    model = ConfigDict(narrowed(model), _scope_="mmdet")
     if "roi_head" in model:
         heads = model.roi_head.bbox_head
         for head in heads if isinstance(heads, list) else [heads]:

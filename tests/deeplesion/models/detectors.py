@@ -10,10 +10,12 @@ import torch
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from torch import nn
+
+from tests.configs.shrinking import narrowed
 
 STOCK_CONFIGS = {
     "mask-rcnn": "_base_/models/mask-rcnn_r50_fpn.py",
@@ -31,13 +33,18 @@ def stock_detector(name: str, num_slices: int = 3) -> nn.Module:
     """Build a stock detector with an AlignShift backbone."""
     init_default_scope("mmdet")
     configs = Path(mmdet.__file__).parent / ".mim" / "configs"
-    model = Config.fromfile(configs / STOCK_CONFIGS[name]).model
+    model = ConfigDict(narrowed(Config.fromfile(configs / STOCK_CONFIGS[name]).model))
     model.data_preprocessor = {"type": "CTDataPreprocessor", "pad_mask": "mask" in name}
     model.backbone = {"type": "DenseNetCustomTrunc3dAlign", **TINY}
     start = model.neck.get("start_level", 0)
     collapse = {"type": "SliceCollapse", "in_channels": CHANNELS, "start_level": start}
     fpn = {**model.neck, "in_channels": CHANNELS[start:], "start_level": 0}
     model.neck = [{**collapse, "num_slices": num_slices}, fpn]
+    if "roi_head" in model:
+        # Hundreds of RoIs, and their masks, are what takes a CPU longest.
+        for proposals in (model.train_cfg.rpn_proposal, model.test_cfg.rpn):
+            proposals.max_per_img = 50
+        model.test_cfg.rcnn.max_per_img = 10
     return MODELS.build(model)
 
 
