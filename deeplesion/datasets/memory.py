@@ -63,8 +63,8 @@ class StackMemory:
             piece = self._kept[size].pop()
         except (KeyError, IndexError):
             piece = _new_piece(size)
-        # By a memoryview, for numpy has views of views refer to the array at the bottom.
-        lent = np.frombuffer(memoryview(piece), np.uint8)
+        # By its buffer, for numpy has views of views refer to the array at the bottom.
+        lent = np.frombuffer(piece.data, np.uint8)
         weakref.finalize(lent, self._keep, piece).atexit = False
         return lent[:count].view(dtype).reshape(shape)
 
