@@ -87,5 +87,5 @@ def decode_slices(frames: Sequence[bytes], size: tuple[int, int]) -> Slice:
         cv2.merge(list(planes), dst=targets[:, index])
     rows -= np.uint16(BIAS)
     for above, row in pairwise(rows):
-        np.add(row, above, out=row)
+        np.add(row, above, row)  # by place: naming `out` takes a fifth longer, and these are many
     return rows.view(np.int16)

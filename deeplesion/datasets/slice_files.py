@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplesion.datasets.lesion_record import DataError
+from deeplesion.datasets.memory import empty_stack
 
 HU_OFFSET = 32768
 
@@ -55,14 +56,21 @@ def read_hu(path: str | os.PathLike[str], size: tuple[int, int] | None = None) -
         SliceError: If it is missing, cannot be decoded (truncated), is not 16-bit gray, or has
             another size.
     """
+    try:
+        with open(path, "rb", buffering=0) as stream:
+            content = stream.read()
+    except OSError as error:
+        raise SliceError(_unreadable(path, error)) from None
     # First, for some builds of OpenCV decode what is there of a truncated file without a word.
-    if (complaint := inspect_slice(path, size)) is not None:
+    head, tail = content[:_PNG_HEADER_BYTES], content[-_PNG_TAIL_BYTES:]
+    if (complaint := _inspect_ends(path, head, tail, size)) is not None:
         raise SliceError(complaint)
-    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if image is None:
         raise SliceError(f"{path} is not a readable PNG: truncated or damaged")
-    image -= np.uint16(HU_OFFSET)  # modulo 65,536, which the sign undoes
-    return image.view(np.int16)
+    # Modulo 65,536, which the sign undoes; into memory that is used again, which OpenCV's is not.
+    hu = empty_stack(image.shape, np.uint16)
+    return np.subtract(image, np.uint16(HU_OFFSET), out=hu).view(np.int16)
 
 
 def inspect_slice(path: str | os.PathLike[str], size: tuple[int, int] | None = None) -> str | None:
@@ -80,10 +88,21 @@ def inspect_slice(path: str | os.PathLike[str], size: tuple[int, int] | None = N
             head = stream.read(_PNG_HEADER_BYTES)
             stream.seek(max(0, os.fstat(stream.fileno()).st_size - _PNG_TAIL_BYTES))
             tail = stream.read()
-    except FileNotFoundError:
-        return f"{path} is missing"
     except OSError as error:
-        return f"{path} cannot be read: {error.strerror}"
+        return _unreadable(path, error)
+    return _inspect_ends(path, head, tail, size)
+
+
+def _unreadable(path: str | os.PathLike[str], error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"{path} is missing"
+    return f"{path} cannot be read: {error.strerror}"
+
+
+def _inspect_ends(
+    path: str | os.PathLike[str], head: bytes, tail: bytes, size: tuple[int, int] | None
+) -> str | None:
+    """Complain of a file of which these are the first and last bytes."""
     if len(head) < _PNG_HEADER_BYTES or not head.startswith(_PNG_SIGNATURE):
         return f"{path} is not a PNG, or truncated in its header"
     width, height = int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -275,3 +276,14 @@ def test_a_stack_that_others_hold_is_not_flipped_with_ours() -> None:
     flipped = RandomCTFlip(prob=1.0)(dict(data))["img"]
     assert np.array_equal(flipped, before[:, ::-1])
     assert np.array_equal(data["img"], before)
+
+
+@pytest.mark.parametrize("depth", [1, 3, 7])
+def test_slices_move_as_opencv_moves_each(depth: int) -> None:
+    volume = np.random.default_rng(0).normal(size=(40, 30, depth)).astype(np.float32)
+    matrix = affine_matrix((40, 30), (0.02, -0.03), 0.9, -12)
+    moved = warp_slices(volume, matrix, FILL)
+    for index in range(depth):
+        plane = np.ascontiguousarray(volume[..., index])
+        wanted = cv2.warpAffine(plane, matrix, (30, 40), borderValue=FILL)
+        np.testing.assert_allclose(moved[..., index], wanted, rtol=1e-4, atol=1e-4)

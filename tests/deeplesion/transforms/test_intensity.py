@@ -35,7 +35,8 @@ def test_transform_is_the_function() -> None:
 def test_in_place_where_that_can_be() -> None:
     hu = np.full((5, 4, 7), 50.0, np.float32)
     assert WindowCT()({"img": hu})["img"] is hu
-    for other in (hu.astype(np.float64), np.broadcast_to(hu[:1], hu.shape), hu.astype(np.int16)):
+    broadcast, flipped = np.broadcast_to(hu[:1], hu.shape), hu.copy()[:, ::-1]
+    for other in (hu.astype(np.float64), broadcast, hu.astype(np.int16), flipped):
         before = other.copy()
         out = WindowCT()({"img": other})["img"]
         assert out.dtype == np.float32
