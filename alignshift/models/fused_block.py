@@ -28,6 +28,7 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 from alignshift.operators.recompute import autocast_dtype
 
 from .block_pass import BlockPass
+from .spatial_gradient import keeps_size
 from .sync_norm import SyncBatchNorm2d
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ def _is_plain(layer: DenseLayer) -> bool:
     if any(has_hooks(part) for part in parts):
         return False
     norms = all(map(_is_plain_norm, (layer.norm1, layer.norm2)))
-    return norms and layer.conv1.groups == 1 and all(map(_is_plain_conv, parts[3:]))
+    convs = layer.conv1.groups == layer.conv2.groups == 1 and keeps_size(layer.conv2)
+    return norms and convs and all(map(_is_plain_conv, parts[3:]))
 
 
 def _is_plain_norm(norm: nn.Module) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from alignshift.operators.shift import FoldShift
 
-__all__ = ["NormAtWork", "Place", "Stage", "batch_moments", "by_slice", "fold"]
+__all__ = ["NormAtWork", "Place", "Stage", "batch_moments", "fold"]
 
 PIXELS = (0, 1, 2, 3)  # all axes but the channels
 #: Stacks, slices and rows of a chunk of a volume.
@@ -116,30 +116,45 @@ class Stage(NamedTuple):
     norm: NormAtWork
     shift: FoldShift | None
 
-    def rectify(self, x: Tensor, out: Tensor) -> Tensor:
-        """Normalize and rectify a chunk; ``x`` may be ``out`` itself."""
-        return torch.addcmul(self.norm.shift, x, self.norm.scale, out=out).relu_()
+    def activate(self, x: Tensor, out: Tensor, place: Place) -> Tensor | None:
+        """Normalize, rectify and mix a chunk.
 
-    def mix_(self, rectified: Tensor, place: Place) -> Tensor:
-        """Mix the slices of a chunk in place."""
-        if self.shift is not None:
-            self.shift.of(place[0]).apply_(rectified.movedim(-1, 1))
-        return rectified
+        Args:
+            x: The chunk.
+            out: What to write the result into; may be ``x`` itself.
+            place: Where it lies.
+
+        Returns:
+            What was mixed as it was before, (N, D, H, W, folds), if anything was.
+        """
+        torch.addcmul(self.norm.shift, x, self.norm.scale, out=out).relu_()
+        if self.shift is None:
+            return None
+        return self.shift.of(place[0]).apply_(out.movedim(-1, 1)).movedim(1, -1)
 
     def backward_(
-        self, grad: Tensor, x: Tensor, rectified: Tensor, place: Place, sums: Tensor
+        self,
+        grad: Tensor,
+        x: Tensor,
+        mixed: Tensor,
+        folds: Tensor | None,
+        place: Place,
+        sums: Tensor,
     ) -> None:
         """Take a chunk's gradient back to the result of the norm, in place, and sum it up.
 
         Args:
             grad: By the mixed chunk; changed.
             x: The chunk before.
-            rectified: The chunk before it was mixed, or the same before it was rectified.
+            mixed: What `activate` made of it; changed.
+            folds: What `activate` returned.
             place: Where it lies.
             sums: For `NormAtWork.backward`; changed.
         """
-        if self.shift is not None:
+        rectified = mixed
+        if self.shift is not None and folds is not None:
             self.shift.of(place[0]).undo_(grad.movedim(-1, 1))
+            rectified[..., : folds.shape[-1]] = folds
         torch.ops.aten.threshold_backward.grad_input(grad, rectified, 0, grad_input=grad)
         sums[0] += grad.sum(PIXELS, dtype=sums.dtype)
         sums[1] += (x - self.norm.mean).mul_(grad).sum(PIXELS)
@@ -164,8 +179,3 @@ def _track(norm: nn.BatchNorm2d, mean: Tensor, var: Tensor, pixels: int) -> None
 def fold(volume: Tensor) -> Tensor:
     """(N, D, H, W, C) -> (N * D, C, H, W) in channels_last."""
     return volume.flatten(0, 1).movedim(-1, 1)
-
-
-def by_slice(volume: Tensor) -> Tensor:
-    """(n, D, h, W, C) -> (n * D, h * W, C)."""
-    return volume.flatten(0, 1).flatten(1, 2)

@@ -92,8 +92,14 @@ class FoldShift(NamedTuple):
         return self._replace(move=self.move[stacks]) if len(self.move) > 1 else self
 
     def apply_(self, x: Tensor) -> Tensor:
-        """Shift ``x`` (N, C, D, H, W) in place, where no gradient is asked for."""
-        return _shift(x[:, : 2 * self.fold].clone(), x, *self)
+        """Shift ``x`` (N, C, D, H, W) in place, where no gradient is asked for.
+
+        Returns:
+            Both folds as they were before.
+        """
+        folds = x[:, : 2 * self.fold].clone()
+        _shift(folds, x, *self)
+        return folds
 
     def undo_(self, grad: Tensor) -> Tensor:
         """Turn a gradient by the shifted volume into that by the volume, in place."""
@@ -109,8 +115,9 @@ def _shift(
     new_up[:, :, :-1].lerp_(up[:, :, 1:], move)
     new_down[:, :, 1:].lerp_(down[:, :, :-1], move)
     if zero_padding:
-        new_up[:, :, -1:].mul_(1 - move)
-        new_down[:, :, :1].mul_(1 - move)
+        kept = 1 - move
+        new_up[:, :, -1:].mul_(kept)
+        new_down[:, :, :1].mul_(kept)
     return out
 
 
@@ -144,8 +151,8 @@ def _add_edges(source: Tensor, grad: Tensor, move: Tensor, fold: int, backwards:
     """Add the gradients of the edge slices as stand-ins for their missing neighbors."""
     up, down = _folds(source, fold, backwards)
     grad_up, grad_down = _folds(grad, fold, backwards)
-    grad_up[:, :, -1:].add_(move * up[:, :, -1:])
-    grad_down[:, :, :1].add_(move * down[:, :, :1])
+    grad_up[:, :, -1:].addcmul_(up[:, :, -1:], move)
+    grad_down[:, :, :1].addcmul_(down[:, :, :1], move)
 
 
 def _folds(x: Tensor, fold: int, backwards: bool) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from alignshift import AlignShiftConv, TruncatedDenseNet3d
-from alignshift.models import block_pass
+from alignshift.models import workspace
 from alignshift.models.fused_block import can_fuse
 
 SMALL = {"growth_rate": 8, "block_config": (2, 3), "num_init_features": 16, "bn_size": 2}
@@ -86,7 +86,7 @@ def test_gives_what_the_layers_give(
 def test_chunks_change_nothing(
     chunk_bytes: int, depth: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(block_pass, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(workspace, "CHUNK_BYTES", chunk_bytes)
     fused, plain = pair()
     x = volume(depth=depth, size=44)  # 11 rows, and 5: not a whole number of chunks
     assert_same(results(fused, x), results(plain, x))
@@ -217,6 +217,14 @@ def _pad_by_reflection(model: nn.Module) -> None:
     model.denseblock1.denselayer1.conv2.padding_mode = "reflect"
 
 
+def _group_channels(model: nn.Module) -> None:
+    model.denseblock1.denselayer1.conv2.groups = 2
+
+
+def _pad_by_name(model: nn.Module) -> None:
+    model.denseblock1.denselayer1.conv2.padding = "same"
+
+
 def _parametrize(model: nn.Module) -> None:
     torch.nn.utils.parametrizations.weight_norm(model.denseblock1.denselayer1.conv2)
 
@@ -230,6 +238,8 @@ def _parametrize(model: nn.Module) -> None:
         _tracks_no_more,
         _count_nothing,
         _pad_by_reflection,
+        _group_channels,
+        _pad_by_name,
         _parametrize,
     ],
     ids=lambda f: f.__name__,

@@ -70,7 +70,9 @@ def test_a_stage_is_norm_relu_and_shift() -> None:
     x = torch.randn(3, 4, 2, 2, 5, dtype=torch.float64)
     place = slice(1, 2), slice(4), slice(0, 1)
     out = torch.empty(1, 4, 1, 2, 5, dtype=torch.float64)
-    mixed = stage.mix_(stage.rectify(x[place], out), place)
+    folds = stage.activate(x[place], out, place)
     rectified = (x * at_work.scale + at_work.shift).relu().movedim(-1, 1)
     expected = shift_folds(rectified, move, 2, False).movedim(1, -1)
-    torch.testing.assert_close(mixed, expected[place])
+    torch.testing.assert_close(out, expected[place])
+    assert folds is not None
+    torch.testing.assert_close(folds, rectified.movedim(1, -1)[place][..., :4])
