@@ -13,6 +13,7 @@ with quiet_imports():
     from deeplesion import visualization  # noqa: F401
     from deeplesion.datasets import deeplesion, samplers  # noqa: F401
     from deeplesion.engine import (  # noqa: F401
+        batch_losses,
         checkpoint_hook,
         distributed,
         flip_views,

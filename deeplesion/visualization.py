@@ -87,8 +87,39 @@ def draw_overlay(
     return np.concatenate([picture, legend([item.kind for item in items], caption, size[0])])
 
 
+class SampleHook(Hook):
+    """Looks at each data sample that a detector gives, in testing or in validation.
+
+    Attributes:
+        mode: ``test`` or ``val``.
+    """
+
+    mode = "test"
+
+    def look_at(self, runner: Any, sample: Any) -> None:
+        """Do what is to be done with a data sample.
+
+        Args:
+            runner: The runner.
+            sample: Of mmdetection, with predictions.
+        """
+        raise NotImplementedError
+
+    def _after_iter(
+        self,
+        runner: Any,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: Sequence[Any] | None = None,
+        mode: str = "train",
+    ) -> None:
+        # Where mmengine's after_val_iter and after_test_iter lead to.
+        for sample in (outputs or ()) if mode == self.mode else ():
+            self.look_at(runner, sample)
+
+
 @HOOKS.register_module()
-class CTVisualizationHook(Hook):
+class CTVisualizationHook(SampleHook):
     """Writes an overlay of each key slice in testing, see :func:`draw_overlay`.
 
     mmdetection's own hook reads images as 8 bit, which CT slices are not. Data samples must carry
@@ -122,21 +153,14 @@ class CTVisualizationHook(Hook):
         """Start counting anew."""
         self._written = 0
 
-    def after_test_iter(
-        self,
-        runner: Any,
-        batch_idx: int,
-        data_batch: Any = None,
-        outputs: Sequence[Any] | None = None,
-    ) -> None:
-        """Write the overlays of a batch."""
-        for sample in outputs or ():
-            if self.max_images is not None and self._written >= _share(self.max_images):
-                return
-            picture = self.draw(sample)
-            name = Path(sample.metainfo["file_name"]).stem
-            save_image(self.out_dir / f"{name}.png", picture)
-            self._written += 1
+    def look_at(self, runner: Any, sample: Any) -> None:
+        """Write the overlay of a sample, while there are not enough."""
+        if self.max_images is not None and self._written >= _share(self.max_images):
+            return
+        picture = self.draw(sample)
+        name = Path(sample.metainfo["file_name"]).stem
+        save_image(self.out_dir / f"{name}.png", picture)
+        self._written += 1
 
     def draw(self, sample: Any) -> Image:
         """The overlay of one data sample of mmdetection.

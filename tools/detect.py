@@ -106,6 +106,11 @@ def _add_looking(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: a GPU if there is one)")
     group.add_argument("--amp", action="store_true", help="compute in mixed precision")
     group.add_argument(
+        "--tta", nargs="*", metavar="VIEW",
+        help="see every key slice flipped, too, and fuse: horizontal (alone by default), vertical, "
+        "diagonal, slices (their order reversed); twice the time for one view",
+    )  # fmt: skip
+    group.add_argument(
         "--batch-size", type=int, help="key slices at once (default: what memory allows)"
     )
 
@@ -144,7 +149,7 @@ def check_out(out: Path) -> None:
 def run_settings(args: argparse.Namespace, detector: LesionDetector) -> dict[str, Any]:
     """All that decides what is in a scan's folder."""
     names = ["series", "spacing", "no_hu_check", "stride", "slices", "score_threshold", "amp"]
-    names += ["with_identity", *(f"no_{name}" for name in OPTIONAL)]
+    names += ["tta", "with_identity", *(f"no_{name}" for name in OPTIONAL)]
     return {**{name: str(getattr(args, name)) for name in names}, **detector.card.as_dict()}
 
 
@@ -216,6 +221,7 @@ def detect(args: argparse.Namespace) -> None:
             amp=args.amp,
             batch_size=args.batch_size,
             score_threshold=args.score_threshold,
+            tta=args.tta is not None and (args.tta or True),
         )
         share = list(zip(sources, folders, strict=True))[rank::processes]
         outcomes = [detect_safely(detector, source, folder, args) for source, folder in share]

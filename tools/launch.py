@@ -5,7 +5,8 @@ Takes the options of torchrun, and differs from it in three things:
 * SIGTERM and SIGUSR1 (a cluster's warning) go on to the workers, which are given the time they
   need to write a checkpoint; torchrun ends them after a while, or dies of the second.
 * Where workers exit with 75 (go on later), so does this, and nothing is restarted before.
-* With --max-restarts, training goes on from its latest checkpoint: train.py gets --resume.
+* With --max-restarts, training goes on from its latest checkpoint: train.py gets --resume. And
+  workers that start again find each other, not those that are gone.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ FORWARDED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
 WORKER = "--as-worker"
 STOP, WANTS_REQUEUE = "stop", "requeue"
 RESUMABLE = "train.py"
+# torchrun has workers meet at a store that still tells, after a restart, where those before were.
+# With this variable there is a new one for each start.
+NEW_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
 # Of Linux: which signal to get when the process that started this one dies.
 PR_SET_PDEATHSIG = 1
 # torchrun says that it cannot watch for signals in a thread, which is why it runs in one.
@@ -45,7 +49,12 @@ class Launch:
 
     Args:
         folder: Where the workers leave their process ids, and what is to be known of the others.
+
+    Attributes:
+        resumable: Whether the tool can go on later from where it was told to end.
     """
+
+    resumable = False
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -91,10 +100,13 @@ class Launch:
         failures = getattr(self.error, "failures", None)
         if self.error is not None and failures is None:
             raise self.error
-        codes = [failure.exitcode for failure in (failures or {}).values()]
-        if REQUEUE in codes or any(self.folder.glob(f"*.{WANTS_REQUEUE}")):
+        codes = {failure.exitcode for failure in (failures or {}).values()}
+        wanted = REQUEUE in codes or any(self.folder.glob(f"*.{WANTS_REQUEUE}"))
+        # Where one fails torchrun tells the others to end, who then want to go on later.
+        if wanted and (self.received or codes <= {REQUEUE}):
             return REQUEUE
-        if self.received == signal.SIGUSR1 and self.error is None:
+        to_requeue = (signal.SIGUSR1, signal.SIGTERM) if self.resumable else (signal.SIGUSR1,)
+        if self.received in to_requeue and self.error is None:
             # It came before there was a worker to tell.
             return REQUEUE
         if self.received:
@@ -122,6 +134,8 @@ def work(folder: Path, script: str, arguments: list[str]) -> int:
     rank = os.environ["LOCAL_RANK"]
     # Until the tool has its own way to stop, there is nothing to lose.
     signal.signal(signal.SIGUSR1, lambda *_: sys.exit(REQUEUE))
+    if _is_resumable(script):
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(REQUEUE))
     (folder / f"{rank}.{WANTS_REQUEUE}").unlink(missing_ok=True)
     for old in folder.glob(f"{rank}-*.pid"):
         old.unlink()
@@ -135,6 +149,10 @@ def work(folder: Path, script: str, arguments: list[str]) -> int:
             raise
         (folder / f"{rank}.{WANTS_REQUEUE}").touch()
     return 0
+
+
+def _is_resumable(script: str) -> bool:
+    return Path(script).name == RESUMABLE
 
 
 def _die_with_parent() -> None:
@@ -174,8 +192,12 @@ def launch(own: Launch, argv: list[str]) -> int:
         return 2
     tool, arguments = args.training_script, list(args.training_script_args)
     resumes = any(text.partition("=")[0] == "--resume" for text in arguments)
-    if args.max_restarts and Path(tool).name == RESUMABLE and not resumes:
+    own.resumable = _is_resumable(tool)
+    # From the start, for a worker that comes in a lost one's place does not know of a restart.
+    if args.max_restarts and own.resumable and not resumes:
         arguments.append("--resume")
+    if args.standalone or args.rdzv_backend == "c10d":
+        os.environ.setdefault(NEW_STORE, "1")
     logger = logging.getLogger("torch.distributed.elastic.multiprocessing.api")
     logger.addFilter(lambda record: NOTICE not in record.getMessage())
     args.training_script_args = [WORKER, str(own.folder), tool, *arguments]

@@ -86,7 +86,7 @@ def add_fusion_options(parser: argparse.ArgumentParser) -> None:
 def read(args: argparse.Namespace, path: str) -> Config:
     """A config as the arguments change it."""
     from deeplesion.engine import config, tracking
-    from deeplesion.engine.flip_views import use_views
+    from deeplesion.engine.flip_views import DEFAULT_VIEWS, use_views
 
     cfg = config.load_config(path, args.cfg_options, args.data_root)
     tracking.leave_trackers(cfg)
@@ -98,7 +98,7 @@ def read(args: argparse.Namespace, path: str) -> Config:
     if args.amp:
         config.use_test_amp(cfg)
     if args.tta is not None:
-        use_views(cfg, args.tta or ["horizontal"])
+        use_views(cfg, args.tta or DEFAULT_VIEWS)
         cfg.test_cfg.iou_threshold = args.fusion_iou
     return cfg
 

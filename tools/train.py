@@ -3,19 +3,53 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
+import threading
+from types import FrameType
 
-from mmengine.config import DictAction
-
+REQUEUE = os.EX_TEMPFAIL
+# Set by torchrun in workers: how often it has started them again.
+RESTARTS = "TORCHELASTIC_RESTART_COUNT"
 EXAMPLE = """example:
   CONFIG=configs/alignshift/mask-rcnn_alignshift-densenet121_3x2mm_20e_deeplesion.py
   python tools/train.py $CONFIG --data-root data/deeplesion --amp --auto-scale-lr --resume
 exit codes: 0 trained, 1 error, 75 ended by SIGTERM or SIGUSR1 (start again with --resume),
-130 ended by Ctrl-C; a checkpoint is written before 75 and 130
+130 ended by Ctrl-C; a checkpoint is written before 75 and 130 if an iteration was done
 """
+
+
+def requeue_until_training_begins() -> None:
+    """Have SIGTERM and SIGUSR1 end this process at once, by the code that scripts start again on.
+
+    For as long as the training does not see to them itself: nothing is done yet that could be lost.
+    A thread hears of them, too, for the main one may be waiting for other processes deep in C++,
+    where Python does not handle signals.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+
+    def end(number: int, frame: FrameType | None) -> None:
+        os._exit(REQUEUE)
+
+    def listen() -> None:
+        while number := os.read(reader, 1):
+            if signal.getsignal(number[0]) is end:
+                os._exit(REQUEUE)
+
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, end)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    # What workers of dataloaders get is not meant for this process.
+    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
+    threading.Thread(target=listen, daemon=True).start()
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
+    # Takes a second, in which a signal may come.
+    from mmengine.config import DictAction
+
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -42,7 +76,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--dry-run", action="store_true", help=dry_run)
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.resume is None and int(os.environ.get(RESTARTS, "0")) > 0:
+        args.resume = "auto"
+    return args
 
 
 def train(args: argparse.Namespace) -> None:
@@ -84,4 +121,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    requeue_until_training_begins()
     raise SystemExit(main())

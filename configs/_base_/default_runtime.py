@@ -2,6 +2,7 @@ custom_imports = dict(imports=["deeplesion"], allow_failed_imports=False)
 default_scope = "mmdet"
 
 default_hooks = dict(
+    runtime_info=dict(type="BatchLossHook"),
     timer=dict(type="IterTimerHook"),
     logger=dict(type="CTLoggerHook", interval=50),
     param_scheduler=dict(type="ParamSchedulerHook"),

@@ -36,7 +36,7 @@ from deeplesion.datasets.info_files import read_infos, write_infos
 from deeplesion.datasets.lesion_record import DataError
 from deeplesion.datasets.memory import collection_paused
 from deeplesion.datasets.packed import PackedSeries, check_cache
-from deeplesion.datasets.samplers.base import seeded_by
+from deeplesion.datasets.samplers.base import Draw, seeded_by
 from deeplesion.datasets.selection import select_key_slices
 from deeplesion.mmdet_parts import BaseDetDataset
 
@@ -154,7 +154,7 @@ class DeepLesionDataset(BaseDetDataset):
                 :class:`deeplesion.datasets.samplers.Draw`.
         """
         with seeded_by(idx):
-            return super().__getitem__(int(idx))
+            return super().__getitem__(idx)
 
     def filter_data(self) -> list[dict]:
         """Apply ``filter_cfg`` in training, as mmdetection's own data sets do."""
@@ -169,9 +169,16 @@ class DeepLesionDataset(BaseDetDataset):
         ]
 
     def prepare_data(self, idx: int) -> dict | None:
-        """Load a sample; None, whereupon another is taken, where that fails and may in training."""
+        """Load a sample; None, whereupon another is taken, where that fails and may in training.
+
+        Args:
+            idx: Its number; the pipeline finds the ``step_seed`` of a draw that has one.
+        """
+        info = self.get_data_info(int(idx))
+        if isinstance(idx, Draw) and idx.step_seed is not None:
+            info["step_seed"] = idx.step_seed
         try:
-            return super().prepare_data(idx)
+            return self.pipeline(info)
         except SliceError as error:
             if self.on_error == "raise" or self.test_mode:
                 raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -19,7 +19,11 @@ from deeplesion.evaluation.box_fusion import IOU_THRESHOLD, vote_masks, weighted
 from deeplesion.evaluation.prediction_fusion import members_of
 
 #: Axes of a ``(D, H, W)`` stack that a view reverses.
-VIEWS = {"horizontal": (2,), "vertical": (1,), "diagonal": (1, 2), "slices": (0,)}
+VIEWS: dict[str, tuple[int, ...]] = {
+    "horizontal": (2,), "vertical": (1,), "diagonal": (1, 2), "slices": (0,)
+}  # fmt: skip
+#: What networks of this project are trained to see, too.
+DEFAULT_VIEWS = ("horizontal",)
 
 
 @LOOPS.register_module()
@@ -44,7 +48,7 @@ class FlipTestLoop(TestLoop):
     def __init__(
         self,
         *args: Any,
-        views: Sequence[str] = ("horizontal",),
+        views: Sequence[str] = DEFAULT_VIEWS,
         iou_threshold: float = IOU_THRESHOLD,
         dtype: str | None = None,
         **kwargs: Any,
@@ -126,10 +130,39 @@ def predict_views(
     found = [[sample.pred_instances for sample in outputs]]
     for view in views:
         seen = model.test_step(_copy(batch, VIEWS[view]))
-        found.append([_flipped_back(sample, VIEWS[view]) for sample in seen])
+        found.append([flipped_back(s.pred_instances, s.metainfo, VIEWS[view]) for s in seen])
     for sample, instances in zip(outputs, zip(*found, strict=True), strict=True):
         sample.pred_instances = fuse_instances(instances, iou_threshold)
     return list(outputs)
+
+
+def flipped_back(
+    instances: InstanceData, meta: Mapping[str, Any], axes: Sequence[int]
+) -> InstanceData:
+    """What was found in a flipped image as it lies in the original one.
+
+    Args:
+        instances: ``bboxes`` in px of the original image and, perhaps, ``masks``.
+        meta: ``img_shape`` (h, w in px) of what the network saw, and its ``scale_factor`` (w, h).
+        axes: Of the stack ``(D, H, W)`` that were reversed.
+
+    Returns:
+        A copy.
+    """
+    found = instances.clone()
+    scale_x, scale_y = meta.get("scale_factor", (1.0, 1.0))
+    height, width = meta["img_shape"][:2]
+    boxes: Tensor = found.bboxes.clone()
+    # Column x of the W of the network's image went to W - 1 - x, as in RandomCTFlip.
+    lasts = {2: (width - 1) / scale_x, 1: (height - 1) / scale_y}
+    for axis in lasts.keys() & set(axes):
+        ends = [0, 2] if axis == 2 else [1, 3]
+        boxes[:, ends] = (lasts[axis] - boxes[:, ends[::-1]]).clamp(min=0)
+    found.bboxes = boxes
+    planes = [axis for axis in axes if axis != 0]
+    if planes and "masks" in found:
+        found.masks = torch.as_tensor(found.masks).flip(planes)
+    return found
 
 
 def fuse_instances(
@@ -179,21 +212,3 @@ def _copy(batch: dict, axes: tuple[int, ...]) -> dict:
     """A batch whose stacks are reversed along axes; samples are copied, for models change them."""
     inputs = [stack.flip(axes) if axes else stack for stack in batch["inputs"]]
     return {**batch, "inputs": inputs, "data_samples": [s.clone() for s in batch["data_samples"]]}
-
-
-def _flipped_back(sample: Any, axes: tuple[int, ...]) -> InstanceData:
-    """Predictions for a flipped image as they lie in the original one."""
-    found = sample.pred_instances.clone()
-    scale_x, scale_y = sample.metainfo.get("scale_factor", (1.0, 1.0))
-    height, width = sample.metainfo["img_shape"][:2]
-    boxes: Tensor = found.bboxes.clone()
-    # Column x of the W of the network's image went to W - 1 - x, as in RandomCTFlip.
-    lasts = {2: (width - 1) / scale_x, 1: (height - 1) / scale_y}
-    for axis in lasts.keys() & axes:
-        ends = [0, 2] if axis == 2 else [1, 3]
-        boxes[:, ends] = (lasts[axis] - boxes[:, ends[::-1]]).clamp(min=0)
-    found.bboxes = boxes
-    planes = [axis for axis in axes if axis != 0]
-    if planes and "masks" in found:
-        found.masks = torch.as_tensor(found.masks).flip(planes)
-    return found

@@ -12,12 +12,11 @@ from typing import Any
 import cv2
 from mmdet.registry import HOOKS
 from mmengine.dist import all_gather_object, is_main_process
-from mmengine.hooks import Hook
 
 from deeplesion.canvas import Image
 from deeplesion.evaluation.strata import interval_stratum
 from deeplesion.pictures import montage, save_image
-from deeplesion.visualization import CTVisualizationHook
+from deeplesion.visualization import CTVisualizationHook, SampleHook
 
 FOLDER = "overlays"
 #: Width in px of a picture in TensorBoard and on a sheet.
@@ -75,7 +74,7 @@ def surplus_sheets(names: Iterable[str], limit: int) -> list[str]:
 
 
 @HOOKS.register_module()
-class ValidationOverlayHook(Hook):
+class ValidationOverlayHook(SampleHook):
     """Draws a few validation images at each validation, the same each time.
 
     They are in the image tab of TensorBoard (and of other trackers) as ``overlays/FILE_NAME``, and
@@ -90,6 +89,8 @@ class ValidationOverlayHook(Hook):
     Raises:
         ValueError: If a number is too small.
     """
+
+    mode = "val"
 
     def __init__(self, number: int = 6, score_threshold: float = 0.3, max_sheets: int = 40) -> None:
         if number < 0:
@@ -111,19 +112,12 @@ class ValidationOverlayHook(Hook):
             infos = [data.get_data_info(index) for index in range(len(data) if self.number else 0)]
             self._chosen = choose_images(infos, self.number)
 
-    def after_val_iter(
-        self,
-        runner: Any,
-        batch_idx: int,
-        data_batch: Any = None,
-        outputs: Sequence[Any] | None = None,
-    ) -> None:
-        """Draw the chosen images of a batch."""
-        for sample in outputs or ():
-            name = sample.metainfo.get("file_name")
-            if name in (self._chosen or ()):
-                with self._not_fatal(runner):
-                    self._pictures[name] = scaled(self._drawer.draw(sample), WIDTH)
+    def look_at(self, runner: Any, sample: Any) -> None:
+        """Draw a sample, if it is one of those chosen."""
+        name = sample.metainfo.get("file_name")
+        if name in (self._chosen or ()):
+            with self._not_fatal(runner):
+                self._pictures[name] = scaled(self._drawer.draw(sample), WIDTH)
 
     def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
         """Write them."""

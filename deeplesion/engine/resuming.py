@@ -82,8 +82,8 @@ def check_same_run(filename: str, recorded: Mapping[str, Any], own: Mapping[str,
     if wrong:
         raise CheckpointError(
             f"checkpoint {filename} cannot be resumed in a run of another order of samples: "
-            f"{'; '.join(wrong)}. Set these as they were, or begin a new training from its weights "
-            f"by --cfg-options load_from={filename}"
+            f"{'; '.join(wrong)}. {_remedy(split, own_split)}, or begin a new training from its "
+            f"weights by --cfg-options load_from={filename}"
         )
     notes = []
     if recorded and split != own_split:
@@ -161,6 +161,17 @@ def _describe_schedule(cfg: Mapping[str, Any], max_iters: int) -> str:
 
 def _split(run: Mapping[str, Any]) -> tuple[Any, Any]:
     return run.get("processes"), run.get("batch_size")
+
+
+def _remedy(split: tuple[Any, Any], own_split: tuple[Any, Any]) -> str:
+    """How to go on: with as many samples in a step as before, on any number of processes."""
+    if None in (*split, *own_split) or split[0] * split[1] == own_split[0] * own_split[1]:
+        return "Set these as they were"
+    samples, processes = split[0] * split[1], own_split[0]
+    if samples % processes:
+        fitting = [n for n in range(1, samples + 1) if samples % n == 0]
+        return f"{samples} samples fit on {', '.join(map(str, fitting))} processes"
+    return f"Set train_dataloader.batch_size={samples // processes} by --cfg-options"
 
 
 def _sampler_names(loader: DataLoader) -> str:

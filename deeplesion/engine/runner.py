@@ -15,8 +15,9 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader
 
+from deeplesion.datasets.samplers.base import CTSampler
 from deeplesion.engine.checkpoint import CheckpointError, describe_operators, read_checkpoint
 from deeplesion.engine.checkpoint_files import (
     RUN,
@@ -106,8 +107,13 @@ class CTRunner(Runner):
 
     @staticmethod
     def build_dataloader(*args: Any, **kwargs: Any) -> DataLoader:
-        """Build a dataloader whose workers leave signals to the main process."""
+        """Build a dataloader whose workers leave signals to the main process.
+
+        Its sampler gets to know which samples are of one step.
+        """
         loader = Runner.build_dataloader(*args, **kwargs)
+        if type(loader.batch_sampler) is BatchSampler and isinstance(loader.sampler, CTSampler):
+            loader.sampler.batch_size = loader.batch_size
         loader.worker_init_fn = ShieldedWorker(loader.worker_init_fn)
         return loader
 

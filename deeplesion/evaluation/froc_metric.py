@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from mmdet.registry import METRICS
 from mmdet.structures.mask import encode_mask_results
+from mmengine.dist import broadcast_object_list, gather_object, is_distributed
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from torch import Tensor
@@ -44,7 +45,8 @@ class FROCMetric(BaseMetric):
     lesions they are NaN.
 
     An image that came twice, for the sampler of a distributed run fills up its last batch, is
-    counted once. Files are written by the main process.
+    counted once. Files are written by the main process, which the others send their results; no
+    folder that all nodes see is needed for that, unless ``collect_dir`` names one.
 
     Args:
         iou_threshold: Least IoU at which a box reaches a lesion.
@@ -117,6 +119,28 @@ class FROCMetric(BaseMetric):
             if self.save_masks and self.predictions_file is not None:
                 result["masks"] = _encoded_masks(sample["pred_instances"])
             self.results.append(result)
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        """Score what all processes have found; each must call this.
+
+        mmengine's way leads over files in a folder of the working directory, which it leaves there.
+
+        Args:
+            size: Number of images of the data set; here what came twice is known by its name.
+
+        Returns:
+            Figures by name, the same in all processes.
+        """
+        if self.collect_dir is not None or self.collect_device != "cpu" or not is_distributed():
+            return super().evaluate(size)
+        parts = gather_object(self.results)
+        metrics: list[dict[str, float] | None] = [None]
+        if parts is not None:
+            figures = self.compute_metrics([result for part in parts for result in part])
+            metrics = [{f"{self.prefix}/{name}": value for name, value in figures.items()}]
+        broadcast_object_list(metrics)
+        self.results.clear()
+        return metrics[0] or {}
 
     def compute_metrics(self, results: list[dict[str, Any]]) -> dict[str, float]:
         """Score, print the table and write the files.

@@ -13,6 +13,7 @@ from mmengine.config import Config
 from tqdm import tqdm
 
 from deeplesion.engine.config import UsageError
+from deeplesion.engine.flip_views import DEFAULT_VIEWS, check_views
 from deeplesion.inference.findings import Findings
 from deeplesion.inference.loading import build_detector, choose_device, read_config
 from deeplesion.inference.network import StackNetwork, raise_score_threshold
@@ -48,12 +49,16 @@ class LesionDetector:
         score_threshold: Least score of a lesion, in [0, 1].
         link_threshold: Least score of a box that is taken for a part of one; None: 0.1, or the
             score threshold if that is lower. See :mod:`deeplesion.lesions.linking`.
+        tta: Test-time augmentation: see each key slice flipped, too, and fuse what is found, as
+            ``tools/test.py --tta`` does. ``True`` for the horizontal view, or names of
+            :data:`deeplesion.engine.flip_views.VIEWS`. Each view costs as much time again.
 
     Attributes:
         card: Which network this is, as every output tells.
+        views: Flipped views that are seen, too.
 
     Raises:
-        UsageError: The config, device or a threshold cannot be used.
+        UsageError: The config, device, a threshold or a view cannot be used.
         CheckpointError: The checkpoint cannot be read or does not fit the config.
 
     Example:
@@ -72,6 +77,7 @@ class LesionDetector:
         batch_size: int | None = None,
         score_threshold: float = SCORE_THRESHOLD,
         link_threshold: float | None = None,
+        tta: bool | Sequence[str] = False,
     ) -> None:
         if link_threshold is None:
             link_threshold = min(LINK_THRESHOLD, score_threshold)
@@ -82,10 +88,14 @@ class LesionDetector:
             )
         if batch_size is not None and batch_size < 1:
             raise UsageError(f"batch_size must be >= 1, got {batch_size}")
+        self.views = DEFAULT_VIEWS if tta is True else tuple(tta or ())
+        if self.views:
+            check_views(self.views)
         cfg = read_config(config)
         self.pipeline = SlicePipeline.from_config(cfg)
         model = build_detector(cfg, os.fspath(checkpoint), choose_device(device))
-        raise_score_threshold(model, link_threshold)
+        if not self.views:  # a box that is faint in one view counts where views are fused
+            raise_score_threshold(model, link_threshold)
         self.network = StackNetwork(model, amp)
         self.card = _model_card(cfg, checkpoint)
         self.batch_size = batch_size
@@ -124,7 +134,8 @@ class LesionDetector:
         if not isinstance(scan, Scan):
             scan = read_scan(scan, series, spacing=spacing, check_hu=check_hu)
         keys = choose_key_slices(scan, slices, stride_mm)
-        sweep = Sweep(self.network, self.pipeline, scan, keys, self.batch_size, self.link_threshold)
+        options = (self.batch_size, self.link_threshold, self.views)
+        sweep = Sweep(self.network, self.pipeline, scan, keys, *options)
         bar = tqdm(sweep, scan.name, len(keys), unit="slice", file=sys.stderr, disable=not progress)
         detections = tuple(bar)
         lesions = link_detections(
@@ -141,6 +152,7 @@ class LesionDetector:
             "network_slices": self.pipeline.load.num_slices,
             "network_interval_mm": _known(sweep.thickness),
             "mixed_precision": self.network.amp,
+            "flipped_views": list(self.views),
         }
         return Findings(scan, tuple(lesions), detections, self.card, settings)
 

@@ -36,6 +36,12 @@ class PreparedSlice:
     image: NDArray[np.float32]
     meta: dict[str, Any]
 
+    def flipped(self, axes: Sequence[int]) -> PreparedSlice:
+        """The same slice, its rows (0) or columns (1) reversed; itself where there is no axis."""
+        if not axes:
+            return self
+        return PreparedSlice(np.ascontiguousarray(np.flip(self.image, axes)), self.meta)
+
 
 class SlicePipeline:
     """The steps of a test pipeline, slice by slice.

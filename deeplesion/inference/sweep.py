@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import torch
+from mmengine.structures import InstanceData
 from torch import Tensor
 
 from deeplesion.engine.config import UsageError
+from deeplesion.engine.flip_views import VIEWS, flipped_back, fuse_instances
 from deeplesion.inference.memory import choose_batch_size, is_out_of_memory
 from deeplesion.inference.network import StackNetwork, to_detections
 from deeplesion.inference.pipeline import SlicePipeline
@@ -17,6 +19,8 @@ from deeplesion.scans.scan import Scan
 
 # Slices that go through the stem at once; one of the maps of a stem is 17 MB at 512 px.
 STEM_BATCH = 8
+#: Of a stack (D, H, W), reversed in a view.
+Axes = tuple[int, ...]
 
 
 class Sweep:
@@ -33,6 +37,8 @@ class Sweep:
         key_slices: Indices, ascending.
         batch_size: Key slices at once; None: as many as memory allows.
         threshold: Least score of boxes.
+        views: Names of :data:`deeplesion.engine.flip_views.VIEWS`: each key slice is seen so, too,
+            and what is found is fused. Views flipped in the plane have features of their own.
     """
 
     def __init__(
@@ -43,9 +49,11 @@ class Sweep:
         key_slices: Sequence[int],
         batch_size: int | None,
         threshold: float,
+        views: Sequence[str] = (),
     ) -> None:
         self.network, self.pipeline, self.scan = network, pipeline, scan
         self.key_slices, self.threshold = list(key_slices), threshold
+        self.views: list[Axes] = [(), *(VIEWS[name] for name in views)]
         interval = scan.slice_interval
         self.thickness = pipeline.thickness(interval)
         offsets, legacy = pipeline.offsets(interval), pipeline.load.legacy
@@ -56,7 +64,7 @@ class Sweep:
         self.shift = pipeline.box_shift(first)
         voxels = first.image.size * len(offsets)
         self.batch_size = batch_size or choose_batch_size(voxels, network.device)
-        self.features: dict[Plane, Tensor] = {}
+        self.features: dict[tuple[Plane, Axes], Tensor] = {}
         self.meta: dict = {}
 
     def __iter__(self) -> Iterator[SliceDetections]:
@@ -81,11 +89,13 @@ class Sweep:
         """Look at the key slices of one batch."""
         stacks = self.stacks[turn : turn + self.batch_size]
         self._prepare(stacks)
-        chosen = [[self.features[plane] for plane in stack] for stack in stacks]
-        results = self.network.predict(chosen, self.meta)
+        found_by_view = [self._predict(stacks, axes) for axes in self.views]
+        results = found_by_view[0]
+        if len(self.views) > 1:
+            results = [fuse_instances(views) for views in zip(*found_by_view, strict=True)]
         # Not before, for a batch that was too large is tried again.
         done = turn + len(stacks)
-        self.features = {p: f for p, f in self.features.items() if self.last_use[p] >= done}
+        self.features = {p: f for p, f in self.features.items() if self.last_use[p[0]] >= done}
         keys = self.key_slices[turn:done]
         height, width = self.scan.hu.shape[1:]
         return [
@@ -93,15 +103,26 @@ class Sweep:
             for z, found in zip(keys, results, strict=True)
         ]
 
+    def _predict(self, stacks: Sequence[Sequence[Plane]], axes: Axes) -> list[InstanceData]:
+        """What is found in one view, as it lies in the scan."""
+        flips, order = _in_plane(axes), -1 if 0 in axes else 1
+        chosen = [[self.features[plane, flips] for plane in stack[::order]] for stack in stacks]
+        seen = self.network.predict(chosen, self.meta)
+        return [flipped_back(found, self.meta, axes) if axes else found for found in seen]
+
     def _prepare(self, stacks: Sequence[Sequence[Plane]]) -> None:
-        """Have the features of all planes of some stacks."""
+        """Have the features of all planes of some stacks, for each view."""
         wanted = dict.fromkeys(plane for stack in stacks for plane in stack)
-        missing = [plane for plane in wanted if plane not in self.features]
+        views = list(dict.fromkeys(map(_in_plane, self.views)))
+        missing = [plane for plane in wanted if any((plane, v) not in self.features for v in views)]
         for start in range(0, len(missing), STEM_BATCH):
             planes = missing[start : start + STEM_BATCH]
             slices = [self.pipeline.prepare(plane_hu(self.scan.hu, plane)) for plane in planes]
-            maps, self.meta = self.network.slice_features(slices, self.thickness)
-            self.features.update(zip(planes, maps, strict=True))
+            for flips in views:
+                seen = [prepared.flipped([axis - 1 for axis in flips]) for prepared in slices]
+                maps, self.meta = self.network.slice_features(seen, self.thickness)
+                keys = [(plane, flips) for plane in planes]
+                self.features.update(zip(keys, maps, strict=True))
 
     def _halve(self) -> None:
         if self.batch_size == 1:
@@ -112,3 +133,8 @@ class Sweep:
         self.batch_size //= 2
         if self.network.device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def _in_plane(axes: Axes) -> Axes:
+    """Those of H and W: the order of slices does not change the slices."""
+    return tuple(axis for axis in axes if axis != 0)

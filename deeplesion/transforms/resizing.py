@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from mmcv.transforms import RandomChoiceResize
 from mmdet.registry import TRANSFORMS
 
 from deeplesion.mmdet_parts import Resize
@@ -39,3 +40,25 @@ class ResizeCT(Resize):
         masks = results.get("gt_masks")
         if masks is None or (masks.height, masks.width) != tuple(results["img_shape"]):
             super()._resize_masks(results)
+
+
+@TRANSFORMS.register_module()
+class RandomStepResize(RandomChoiceResize):
+    """mmcv's ``RandomChoiceResize`` that takes one and the same size for all samples of a step.
+
+    So nothing is padded to a larger neighbor, and what a batch is padded to does not depend on the
+    number of processes that share it. Samples that are not told their step by ``step_seed`` (see
+    :class:`deeplesion.datasets.samplers.base.Draw`) are each of a size of their own, as there.
+
+    Arguments, and other keys that are required, added or modified, are those of
+    ``RandomChoiceResize``.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Resize to one of the sizes."""
+        seed = results.get("step_seed")
+        if seed is None:
+            return super().transform(results)
+        index = int(np.random.default_rng(seed).integers(len(self.scales)))
+        self.resize.scale = self.scales[index]
+        return {**self.resize(results), "scale_idx": index}

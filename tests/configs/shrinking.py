@@ -89,7 +89,7 @@ def shrunk(cfg: Config) -> Config:
         for step in cfg[loader].dataset.pipeline:
             if step["type"] == "ResizeCT":
                 step["scale"] = (SIZE, SIZE)
-            if step["type"] == "RandomChoiceResize":
+            if step["type"] == "RandomStepResize":
                 step["scales"] = [(SIZE, SIZE), (SIZE // 2, SIZE // 2)]
     if cfg.model.type == "DINO":
         cfg.model.num_queries = 20

@@ -257,7 +257,7 @@ def test_long_recipe_differs_in_training_alone(leaf: str) -> None:
     size = {s["scale"] for s in cfg.test_dataloader.dataset.pipeline if s["type"] == "ResizeCT"}
     assert size == {(512, 512)}
     (resize,) = [s for s in cfg.train_dataloader.dataset.pipeline if "Resize" in s["type"]]
-    assert resize["type"] == "RandomChoiceResize"
+    assert resize["type"] == "RandomStepResize"
     sides = [side for scale in resize["scales"] for side in scale]
     assert (min(sides), max(sides)) == (384, 640)
     assert not any(side % 32 for side in sides)

@@ -158,11 +158,14 @@ def test_other_settings_need_overwrite(
     capsys.readouterr()
     assert call(*arguments, "--slices", "2:8") == 1
     assert "a exists, of other settings" in error_line(capsys.readouterr().err)
-    assert call(*arguments, "--slices", "2:8", "--overwrite", "--amp", "--batch-size", 2) == 0
+    assert (
+        call(*arguments, "--slices", "2:8", "--overwrite", "--amp", "--tta", "--batch-size", 2) == 0
+    )
     settings = json.loads((tmp_path / "a/lesions.json").read_text())["generator"]["settings"]
     assert settings["key_slices"] == [2, 7]
     assert settings["stride"] == 1
     assert settings["mixed_precision"]
+    assert settings["flipped_views"] == ["horizontal"]
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 

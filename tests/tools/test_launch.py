@@ -135,9 +135,28 @@ def test_signals_go_to_the_workers_and_decide_on_the_exit(tmp_path: Path) -> Non
     assert (tmp_path / "stop").exists()
 
 
-@pytest.mark.parametrize(("number", "expected"), [(signal.SIGTERM, 143), (signal.SIGUSR1, REQUEUE)])
-def test_signals_before_there_are_workers(number: int, expected: int, tmp_path: Path) -> None:
+def test_training_that_has_not_begun_is_requeued_on_sigterm_too(tmp_path: Path) -> None:
+    worker = as_worker(tmp_path, tool(tmp_path, IDLE, "train.py"))
+    read_until(worker, "ready")
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(PATIENCE) == 0
+    assert (tmp_path / "0.requeue").exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "resumable", "expected"),
+    [
+        (signal.SIGTERM, False, 143),
+        (signal.SIGTERM, True, REQUEUE),
+        (signal.SIGUSR1, False, REQUEUE),
+        (signal.SIGINT, True, 130),
+    ],
+)
+def test_signals_before_there_are_workers(
+    number: int, resumable: bool, expected: int, tmp_path: Path
+) -> None:
     own = Launch(tmp_path)
+    own.resumable = resumable
     os.kill(os.getpid(), number)
     assert own.run(lambda: None) == expected
 
@@ -178,6 +197,17 @@ def test_failed_workers(
 ) -> None:
     assert Launch(tmp_path).run(failing(WorkersError(code))) == expected
     assert (f"exitcode {code}" in capsys.readouterr().err) == (code == 3)
+
+
+def test_what_others_wish_when_a_worker_has_failed_counts_only_after_a_signal(
+    tmp_path: Path,
+) -> None:
+    # By torchrun's SIGTERM, which the launcher itself was not sent.
+    (tmp_path / "1.requeue").touch()
+    own = Launch(tmp_path)
+    assert own.run(failing(WorkersError(3))) == 1
+    own.received = signal.SIGTERM
+    assert own.run(failing(WorkersError(3))) == REQUEUE
 
 
 def test_mistakes_of_torchrun_itself_are_shown(tmp_path: Path) -> None:

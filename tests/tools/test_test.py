@@ -89,6 +89,8 @@ def test_two_processes_give_the_figures_of_one(
         json.loads((folder / "froc.json").read_text()) for folder in (tmp_path, evaluated)
     )
     assert together["metrics"] == alone["metrics"]
+    # What mmengine collects results in, and leaves behind.
+    assert not (tmp_path / ".dist_test").exists()
 
 
 def evaluate(folder: Path, checkpoint: str, data: Path) -> int:

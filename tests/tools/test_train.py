@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import subprocess
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from tests.forked import python
 from tests.tools.running import (
     ITERS,
     NO_WORKERS,
+    REPO_ROOT,
     SHORT,
     SMALL,
     call_tool,
@@ -19,9 +23,35 @@ from tests.tools.running import (
     error_line,
     run_tool,
 )
-from tools.train import main
+from tools.train import REQUEUE, RESTARTS, main, parse_args
 
 CONFIG = SMALL.format("alignshift")
+# In the middle of what comes before training.
+WAITING = "import time\nprint('ready', flush=True)\ntime.sleep(200)"
+# Waits for a lock that it has itself, where Python hears of no signal.
+DEEP_IN_C = """
+import ctypes
+from tools.train import requeue_until_training_begins
+requeue_until_training_begins()
+libc, lock = ctypes.CDLL(None), ctypes.create_string_buffer(64)
+print("ready", flush=True)
+libc.pthread_mutex_lock(lock)
+libc.pthread_mutex_lock(lock)
+"""
+WITH_A_CHILD = """
+import os, signal, time
+from tools.train import requeue_until_training_begins
+requeue_until_training_begins()
+reader, writer = os.pipe()
+if not (child := os.fork()):
+    os.write(writer, b"ready")
+    time.sleep(200)
+os.read(reader, 1)
+os.kill(child, signal.SIGTERM)
+os.waitpid(child, 0)
+time.sleep(0.2)
+print("unharmed")
+"""
 
 
 def test_leaves_checkpoints_and_records_the_seed(trained: Path) -> None:
@@ -50,15 +80,6 @@ def test_every_operator_trains(operator: str, synthetic_root: Path, tmp_path: Pa
     arguments = [SMALL.format(operator), "--work-dir", tmp_path, "--data-root", synthetic_root]
     assert call_tool(main, *arguments, options=[*SHORT, *NO_WORKERS]) == 0
     assert list(tmp_path.glob("best_froc_mean_*.pth"))
-
-
-def test_two_processes_by_gloo(synthetic_root: Path, tmp_path: Path) -> None:
-    result = run_tool(
-        "tools/dist_train.sh", SMALL.format("alignshift"), 2, "--work-dir", tmp_path,
-        "--data-root", synthetic_root, "--cfg-options", *SHORT, cwd=tmp_path,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert (tmp_path / f"iter_{ITERS}.pth").exists()
 
 
 def test_missing_config_is_named(tmp_path: Path) -> None:
@@ -136,3 +157,37 @@ def test_launchers_tell_their_usage(script: str, tmp_path: Path) -> None:
     result = run_tool(script, cwd=tmp_path)
     assert result.returncode == 2
     assert "usage:" in result.stderr
+
+
+def ended_by(number: int, *command: object, cwd: Path) -> int:
+    """The exit code of a program that gets a signal as soon as it says that it is ready."""
+    with subprocess.Popen(
+        [python(), *map(str, command)], cwd=cwd, stdout=subprocess.PIPE, text=True
+    ) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "ready\n"
+        program.send_signal(number)
+    return program.returncode
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_before_training_asks_to_be_started_again(number: int, tmp_path: Path) -> None:
+    (tmp_path / "config.py").write_text(WAITING)
+    assert ended_by(number, REPO_ROOT / "tools/train.py", "config.py", cwd=tmp_path) == REQUEUE
+
+
+def test_a_signal_is_heard_deep_in_c_as_well() -> None:
+    assert ended_by(signal.SIGTERM, "-c", DEEP_IN_C, cwd=REPO_ROOT) == REQUEUE
+
+
+def test_a_signal_to_a_child_is_none_to_the_training() -> None:
+    result = subprocess.run([python(), "-c", WITH_A_CHILD], cwd=REPO_ROOT, capture_output=True)
+    assert (result.returncode, result.stdout) == (0, b"unharmed\n"), result.stderr
+
+
+def test_a_worker_that_was_started_again_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(RESTARTS, "0")
+    assert parse_args(["config.py"]).resume is None
+    monkeypatch.setenv(RESTARTS, "2")
+    assert parse_args(["config.py"]).resume == "auto"
+    assert parse_args(["config.py", "--resume", "epoch_3.pth"]).resume == "epoch_3.pth"

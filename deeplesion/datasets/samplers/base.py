@@ -20,6 +20,8 @@ from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Sampler
 
 NUMPY_WORDS = 4  # of 32 bits, that numpy.random is seeded by
+# Fourth number of a step's position, kept apart from those in deeplesion.engine.seeding.
+STEP = 3
 
 
 class Draw(int):
@@ -32,27 +34,30 @@ class Draw(int):
     Args:
         index: Of the sample in the data set.
         seed: Not negative, below 2^64.
+        step_seed: The same of what all samples of one step share, in whatever process they are;
+            ``None`` where it is not known which those are.
     """
 
     seed: int
+    step_seed: int | None
 
-    def __new__(cls, index: int, seed: int) -> Draw:
-        """Make an index with a seed."""
+    def __new__(cls, index: int, seed: int, step_seed: int | None = None) -> Draw:
+        """Make an index with seeds."""
         draw = super().__new__(cls, index)
-        draw.seed = seed
+        draw.seed, draw.step_seed = seed, step_seed
         return draw
 
-    def __getnewargs__(self) -> tuple[int, int]:  # type: ignore[override]
+    def __getnewargs__(self) -> tuple[int, int, int | None]:  # type: ignore[override]
         """What pickle makes it anew from, on its way to a worker."""
-        return int(self), self.seed
+        return int(self), self.seed, self.step_seed
 
     def __sub__(self, other: int) -> Draw:
         """The index in a data set that begins later."""
-        return Draw(int(self) - other, self.seed)
+        return Draw(int(self) - other, self.seed, self.step_seed)
 
     def __mod__(self, other: int) -> Draw:
         """The index in a data set that is repeated."""
-        return Draw(int(self) % other, self.seed)
+        return Draw(int(self) % other, self.seed, self.step_seed)
 
     def __repr__(self) -> str:
         """Index and seed."""
@@ -69,6 +74,17 @@ def seed_of(*position: int) -> int:
         64 bits by :class:`numpy.random.SeedSequence`: near positions have unrelated seeds.
     """
     return int(np.random.SeedSequence(position).generate_state(1, np.uint64)[0])
+
+
+def step_seed_of(seed: int, epoch: int, step: int) -> int:
+    """The seed of what all samples of a step share, such as their size.
+
+    Args:
+        seed: Of the run.
+        epoch: The pass over the data.
+        step: Number of the step in it.
+    """
+    return seed_of(seed, epoch, step, STEP)
 
 
 def seed_cpu(seed: int) -> None:
@@ -119,7 +135,13 @@ class CTSampler(Sampler):
         seed: Seed of the run, the same in all processes; ``None`` draws one.
         infinite: Go through pass after pass without end, as loops by iterations want; the end of a
             pass is not filled up then but followed by the next one.
+
+    Attributes:
+        batch_size: Samples of this process in a step, for whoever makes batches of it to set;
+            ``None`` where samples that are drawn in a row are not those of a batch.
     """
+
+    batch_size: int | None = None
 
     def __init__(
         self,
@@ -191,7 +213,7 @@ class CTSampler(Sampler):
         """Every W-th place of this epoch's order from some place on, filled up."""
         epoch, order = self.epoch, self.order(self.epoch)
         for place in range(first, len(self) * self.world_size, self.world_size):
-            yield self._draw(order[place % len(order)], epoch, place)
+            yield self._draw(order[place % len(order)], epoch, place, (epoch, place))
 
     def _stream(self, first: int) -> Iterator[Draw]:
         """Every W-th place of the orders of all passes, one behind the other."""
@@ -201,9 +223,14 @@ class CTSampler(Sampler):
         for epoch in count():
             order = self.order(epoch)
             for place in range(first - begin, len(order), self.world_size):
-                yield self._draw(order[place], epoch, place)
+                yield self._draw(order[place], epoch, place, (0, begin + place))
                 first += self.world_size
             begin += len(order)
 
-    def _draw(self, index: int, epoch: int, place: int) -> Draw:
-        return Draw(int(index), seed_of(self.seed, epoch, place))
+    def _draw(self, index: int, epoch: int, place: int, in_steps: tuple[int, int]) -> Draw:
+        """A draw; steps are counted by pass and place, or by the place of all passes in a row."""
+        step_seed = None
+        if self.batch_size is not None:
+            step = in_steps[1] // (self.batch_size * self.world_size)
+            step_seed = step_seed_of(self.seed, in_steps[0], step)
+        return Draw(int(index), seed_of(self.seed, epoch, place), step_seed)

@@ -11,7 +11,7 @@ import numpy as np
 from mmdet.registry import DATA_SAMPLERS
 from torch.utils.data import BatchSampler
 
-from deeplesion.datasets.samplers.base import CTSampler, Draw, seed_of
+from deeplesion.datasets.samplers.base import CTSampler, Draw, seed_of, step_seed_of
 from deeplesion.datasets.samplers.sample_table import (
     THICKNESS_EDGES,
     Ints,
@@ -148,8 +148,8 @@ class ThicknessBatchSampler(BatchSampler):
         rank, world_size, seed = self.sampler.rank, self.sampler.world_size, self.sampler.seed
         batches = self.batches(epoch)
         for step in range(first, len(batches)):
-            begin = step * self._width
+            begin, shared = step * self._width, step_seed_of(seed, epoch, step)
             yield [
-                Draw(int(batches[step, column]), seed_of(seed, epoch, begin + column))
+                Draw(int(batches[step, column]), seed_of(seed, epoch, begin + column), shared)
                 for column in range(rank, self._width, world_size)
             ]

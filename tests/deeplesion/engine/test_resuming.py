@@ -10,8 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
+from deeplesion.engine.checkpoint import CheckpointError, read_checkpoint
 from deeplesion.engine.checkpoint_files import read_header
+from deeplesion.engine.resuming import check_same_run
 from tests.deeplesion.engine.toy import ITERATIONS
 from tests.deeplesion.engine.toy_runs import (
     Server,
@@ -27,6 +30,7 @@ KILLS = [
     (0, True, 1, 0), (1, True, 1, 1), (2, True, 1, 2), (3, True, 2, 0), (4, True, 2, 1),
     (5, False, 1, 0), (6, False, 1, 2), (7, False, 2, 0), (8, False, 2, 1),
 ]  # fmt: skip
+SGD = {"_delete_": True, "type": "SGD", "lr": 1e-4}
 DEFAULT_SAMPLER = {"_delete_": True, "type": "DefaultSampler"}
 SECONDS_OF_AN_ITERATION = 0.03
 
@@ -111,7 +115,7 @@ def short(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("processes", "changes", "message"),
     [
         (1, {"train_dataloader.batch_size": 7}, "a batch of 1 x 2 samples (processes x batch"),
-        (2, {}, "1 x 2 samples (processes x batch_size) in the checkpoint, 2 x 2 now"),
+        (2, {}, "1 x 2 samples (processes x batch_size) in the checkpoint, 2 x 2 now. Set train_"),
         (1, {"train_dataloader.sampler": DEFAULT_SAMPLER}, "order by CTSampler in the"),
     ],
 )
@@ -126,13 +130,33 @@ def test_another_order_of_samples_is_refused(
     assert "load_from=" in lines[0]
 
 
-def test_the_same_batch_in_other_processes_is_a_warning(
-    short: Path, server: Server, tmp_path: Path
+@pytest.mark.parametrize("by_epoch", [True, False])
+def test_the_same_batch_in_other_processes_goes_on_to_the_same_weights(
+    by_epoch: bool, server: Server, tmp_path: Path
 ) -> None:
-    changes = {"resume": str(short / "epoch_1.pth"), "train_dataloader.batch_size": 1}
-    training = Training(server, tmp_path / "work", True, 2, **changes)
+    whole, split = tmp_path / "whole", tmp_path / "split"
+    # Sums are taken in another order, which Adam blows up where gradients are near 0.
+    plain = {"model.alone": True, "optim_wrapper.optimizer": SGD}
+    assert Training(server, whole, by_epoch, **plain).wait() == [0]
+    Training(server, split, by_epoch, **plain, **{"signal_after": [10, "SIGKILL"]}).wait()
+    changes = {"resume": "auto", "train_dataloader.batch_size": 1}
+    training = Training(server, split, by_epoch, 2, **plain, **changes)
     assert training.wait() == [0, 0], training.output.read_text()
     assert "1 processes with batches of 2 became 2 with 1" in training.output.read_text()
+    last = "epoch_3.pth" if by_epoch else f"iter_{ITERATIONS}.pth"
+    expected, found = (read_checkpoint(f / last)["state_dict"] for f in (whole, split))
+    for name, weight in expected.items():
+        torch.testing.assert_close(found[name], weight, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("processes", "remedy"),
+    [(2, "Set train_dataloader.batch_size=6 by"), (8, "12 samples fit on 1, 2, 3, 4, 6, 12 proc")],
+)
+def test_a_refusal_says_what_would_fit(processes: int, remedy: str) -> None:
+    recorded = {"processes": 3, "batch_size": 4}
+    with pytest.raises(CheckpointError, match=remedy):
+        check_same_run("a.pth", recorded, {"processes": processes, "batch_size": 4})
 
 
 def test_a_finished_training_stays_as_it_is(short: Path, server: Server) -> None:

@@ -50,13 +50,23 @@ class ToyDataset(Dataset):
 
 @MODELS.register_module()
 class ToyModel(BaseModel):
-    """Batch norm, dropout, and one number for a sample."""
+    """Batch norm, dropout, and one number for a sample.
 
-    def __init__(self, seconds: float = 0.0, seconds_to_predict: float = 0.0) -> None:
+    Args:
+        seconds: That a step takes.
+        seconds_to_predict: That a prediction takes.
+        alone: Look at each sample alone, and draw nothing.
+    """
+
+    def __init__(
+        self, seconds: float = 0.0, seconds_to_predict: float = 0.0, alone: bool = False
+    ) -> None:
         super().__init__()
-        self.seconds, self.seconds_to_predict = seconds, seconds_to_predict
+        self.seconds, self.seconds_to_predict, self.alone = seconds, seconds_to_predict, alone
         self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
-        self.drop, self.head = nn.Dropout(0.3), nn.Linear(4, 1)
+        if alone:
+            self.norm = nn.GroupNorm(2, 4)
+        self.drop, self.head = nn.Dropout(0.0 if alone else 0.3), nn.Linear(4, 1)
 
     def forward(
         self, inputs: list[torch.Tensor], target: list[torch.Tensor], mode: str = "tensor"
@@ -65,7 +75,8 @@ class ToyModel(BaseModel):
         x = self.norm(self.conv(torch.stack(inputs))).relu().mean((2, 3))
         out = self.head(self.drop(x))[:, 0]
         # What a step draws outside of PyTorch counts, too.
-        out = out + 0.01 * np.random.rand() + 0.01 * random.random()
+        if not self.alone:
+            out = out + 0.01 * np.random.rand() + 0.01 * random.random()
         if mode == "predict":
             return list(out)
         return {"loss": ((out - torch.stack(target)) ** 2).mean()}

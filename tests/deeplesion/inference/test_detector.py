@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from mmengine.structures import InstanceData
 
 from deeplesion.engine.checkpoint import CheckpointError
 from deeplesion.engine.config import UsageError
+from deeplesion.engine.flip_views import predict_views
 from deeplesion.inference import LesionDetector
 from deeplesion.inference.network import StackNetwork, clip_boxes
 from deeplesion.lesions.lesion import SliceDetections
@@ -63,13 +64,17 @@ def configured(files: Files, steps: list[dict]) -> Config:
     return cfg
 
 
-def one_by_one(detector: LesionDetector, cfg: Config, root: Path) -> Iterator[InstanceData]:
+def one_by_one(
+    detector: LesionDetector, cfg: Config, root: Path, views: Sequence[str] = ()
+) -> Iterator[InstanceData]:
     """Detections of every key slice as tools/test.py gets them."""
     where = {"data_root": str(root), "split": None}
     dataset = DATASETS.build({**cfg.test_dataloader.dataset.to_dict(), **where})
     for sample in dataset:
         with torch.no_grad():
-            yield detector.network.model.test_step(pseudo_collate([sample]))[0].pred_instances
+            model, batch = detector.network.model, pseudo_collate([sample])
+            (seen,) = predict_views(model, batch, views) if views else model.test_step(batch)
+        yield seen.pred_instances
 
 
 def whole_masks(found: SliceDetections, size: tuple[int, int]) -> np.ndarray:
@@ -128,6 +133,36 @@ def test_resized_slices_differ_by_the_half_pixel_alone(
     # 64 px become 96 here, 512 in training: (96 / 512 / (96 / 64) - 1) / 2.
     for found in findings.detections:
         assert_same(found, expected[found.z], shift=-0.4375)
+
+
+@pytest.mark.parametrize("views", [True, ["diagonal", "slices"]])
+def test_flipped_views_are_fused_as_by_the_test_loop(
+    files: Files, roots: dict[float, Path], views: bool | list[str]
+) -> None:
+    cfg = configured(files, steps_of({}))
+    detector = LesionDetector(cfg, files[1], "cpu", batch_size=2, score_threshold=0, tta=views)
+    names = ["horizontal"] if views is True else views
+    findings = detector.detect(scan_of(roots[2.0]), slices=[1, 4])
+    assert findings.document["generator"]["settings"]["flipped_views"] == names
+    expected = list(one_by_one(detector, cfg, roots[2.0], names))
+    for found in findings.detections:
+        assert_same(found, expected[found.z])
+
+
+def test_a_box_that_is_faint_in_one_view_counts(files: Files, roots: dict[float, Path]) -> None:
+    scan = scan_of(roots[2.0])
+    every = LesionDetector(*files, "cpu", score_threshold=0, tta=True).detect(scan, [2])
+    scores = np.sort(every.detections[0].scores)
+    middle = float(np.median(scores))
+    some = LesionDetector(
+        *files, "cpu", score_threshold=middle, link_threshold=middle, tta=True
+    ).detect(scan, [2])
+    np.testing.assert_allclose(np.sort(some.detections[0].scores), scores[scores >= middle])
+
+
+def test_unknown_views_are_refused(files: Files) -> None:
+    with pytest.raises(UsageError, match="some of horizontal, vertical, diagonal, slices"):
+        LesionDetector(*files, "cpu", tta=["sideways"])
 
 
 def test_a_threshold_takes_boxes_away_and_changes_none(

@@ -7,9 +7,8 @@ import pytest
 
 pytest.importorskip("mmdet")
 
-from mmdet.datasets.transforms import Resize
-
-from deeplesion.transforms.resizing import ResizeCT
+from deeplesion.mmdet_parts import Resize
+from deeplesion.transforms.resizing import RandomStepResize, ResizeCT
 from tests.deeplesion.transforms.test_geometric import noisy
 
 #: Of standard normal noise; where all slices go together, OpenCV rounds weights otherwise.
@@ -44,3 +43,34 @@ def test_resize_of_what_has_the_size_already_copies_nothing() -> None:
     assert results["img"] is data["img"]
     assert results["gt_masks"] is data["gt_masks"]
     assert results["scale_factor"] == (1, 1)
+
+
+SIDES = (40, 60, 80, 100, 120)
+
+
+def side_of(**keys: int) -> int:
+    """The side in px that a sample of 80 x 100 px gets by chance."""
+    resize = RandomStepResize(scales=[(s, s) for s in SIDES], resize_type="mmdet.ResizeCT")
+    results = resize({**noisy(3), **keys})
+    assert results["img"].shape == (*results["img_shape"], 3)
+    assert SIDES[results["scale_idx"]] == results["img_shape"][0]
+    return results["img_shape"][0]
+
+
+def test_samples_of_a_step_have_one_size() -> None:
+    sides = {seed: {side_of(step_seed=seed) for _ in range(2)} for seed in range(40)}
+    assert all(len(side) == 1 for side in sides.values())
+    assert set.union(*sides.values()) == set(SIDES)
+
+
+def test_the_size_of_a_step_leaves_other_random_numbers_alone() -> None:
+    np.random.seed(3)
+    expected = np.random.rand()
+    np.random.seed(3)
+    side_of(step_seed=7)
+    assert np.random.rand() == expected
+
+
+def test_samples_of_unknown_steps_have_sizes_of_their_own() -> None:
+    np.random.seed(0)
+    assert len({side_of() for _ in range(20)}) > 1

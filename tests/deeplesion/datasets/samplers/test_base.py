@@ -45,8 +45,9 @@ def test_draw_is_an_index_that_keeps_its_seed_on_the_way_to_a_worker() -> None:
     draw = Draw(3, 2**63 + 7)
     assert [10, 11, 12, 13][draw] == 13
     assert repr(draw) == "Draw(3, seed=9223372036854775815)"
+    draw = Draw(3, 2**63 + 7, 5)
     for copied in (pickle.loads(pickle.dumps(draw)), copy.deepcopy(draw), copy.copy(draw)):
-        assert (copied, copied.seed) == (3, 2**63 + 7)
+        assert (copied, copied.seed, copied.step_seed) == (3, 2**63 + 7, 5)
         assert type(copied) is Draw
 
 
@@ -71,6 +72,40 @@ def test_draw_keeps_its_seed_in_wrapped_data_sets() -> None:
     repeated._fully_initialized = True
     repeated.dataset, repeated._ori_len = Told(range(4)), 4
     assert repeated[Draw(7, 9)] == (3, 9)
+
+
+@pytest.mark.parametrize("infinite", [False, True])
+def test_samples_of_a_step_share_a_seed_on_any_number_of_processes(infinite: bool) -> None:
+    def seeds(processes: int, batch_size: int) -> list[list[int | None]]:
+        """The seeds of each step, four samples in all."""
+        steps: list[list[int | None]] = [[] for _ in range(5)]
+        for rank in range(processes):
+            own = sampler(10, rank=rank, processes=processes, infinite=infinite)
+            own.batch_size = batch_size
+            own.set_epoch(1)
+            draws = [draw.step_seed for draw in islice(own, 20 // processes)]
+            for number, seed in enumerate(draws):
+                steps[number // batch_size].append(seed)
+        return steps
+
+    whole = seeds(1, 4)
+    assert all(len(set(step)) == 1 for step in whole if step)
+    # Ten samples are three steps of a pass, or two and a half.
+    assert len({step[0] for step in whole if step}) == (5 if infinite else 3)
+    assert [set(step) for step in seeds(4, 1)] == [set(step) for step in whole]
+    assert [set(step) for step in seeds(2, 2)] == [set(step) for step in whole]
+
+
+def test_steps_are_unknown_where_nobody_told_the_batch_size() -> None:
+    assert {draw.step_seed for draw in sampler(10)} == {None}
+
+
+def test_a_step_that_was_skipped_to_has_the_same_seed() -> None:
+    own = sampler(10)
+    own.batch_size = 2
+    expected = [draw.step_seed for draw in own]
+    own.skip(4)
+    assert [draw.step_seed for draw in own] == expected[4:]
 
 
 def test_the_same_seed_gives_the_same_numbers_and_leaves_those_outside_alone() -> None:

@@ -1,0 +1,58 @@
+"""Losses of the whole batch, that of all processes, for whatever logs them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from mmdet.registry import HOOKS
+from mmengine.dist import all_reduce, get_world_size
+from mmengine.hooks import RuntimeInfoHook
+from mmengine.runner import Runner
+from torch import Tensor
+
+
+def mean_over_processes(values: Mapping[str, Tensor | float]) -> dict[str, float]:
+    """Means of numbers over all processes, each of which must call this with the same names.
+
+    All go in one exchange, and come off the device together.
+
+    Args:
+        values: A number, or a tensor of one, by name.
+
+    Returns:
+        The same numbers on every process.
+    """
+    tensors = [torch.as_tensor(value).detach().double().reshape(()) for value in values.values()]
+    if not tensors:
+        return {}
+    device = next((t.device for t in tensors if t.device.type != "cpu"), torch.device("cpu"))
+    numbers = torch.stack([tensor.to(device) for tensor in tensors])
+    all_reduce(numbers, "mean")
+    return dict(zip(values, numbers.tolist(), strict=True))
+
+
+@HOOKS.register_module()
+class BatchLossHook(RuntimeInfoHook):
+    """mmengine's ``RuntimeInfoHook`` that has the losses of all processes logged.
+
+    mmengine's logs those of the first process, the losses of its part of the batch. Here each is
+    the mean over the processes: that of the whole batch, for the heads of this project divide by
+    means over the processes.
+    """
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+    ) -> None:
+        """Note the losses of an iteration for the logs.
+
+        Args:
+            runner: The runner.
+            batch_idx: Number of the batch.
+            data_batch: Not used.
+            outputs: Of this process; they stay as they are.
+        """
+        if outputs is not None and get_world_size() > 1:
+            outputs = mean_over_processes(outputs)
+        super().after_train_iter(runner, batch_idx, data_batch, outputs)
