@@ -189,4 +189,7 @@ def test_speed_is_told_alike_in_both_places(repo_root: Path) -> None:
         for name in ("README.md", "docs/speed.md")
     )
     assert "| trunk, evaluation" in readme
-    assert readme == page
+    lines = page.splitlines()
+    # The README has what there is an aim for.
+    aimed = [line for line in lines if not line.startswith("|") or line.split("|")[5].strip()]
+    assert readme.splitlines() == aimed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ import torch
 
 pytest.importorskip("mmdet")
 
-from benchmarks import pipeline
+from benchmarks import loading, pipeline
 from benchmarks.baseline import data as textbook
 from benchmarks.figures import Figure
 from benchmarks.starting import construct, write_full_info
 from deeplesion.datasets.dl_info import group_by_key_slice, read_dl_info
 from tests.deeplesion.datasets.helpers import row_of, write_csv, write_series
+from tests.forked import python
 
 
 @pytest.fixture
@@ -52,20 +54,37 @@ def test_the_textbook_boxes() -> None:
 
 
 def test_ours_and_the_textbook_give_the_same_samples(synthetic_root: Path, tmp_path: Path) -> None:
-    pipeline.pack_data_root(synthetic_root, tmp_path / "packed")
+    packed = tmp_path / "packed"
+    pipeline.pack_data_root(synthetic_root, packed)
     with pipeline.DefaultScope.overwrite_default_scope("mmdet"):
-        load, whole = pipeline.make_ways(synthetic_root, tmp_path / "packed")
+        names = (loading.TEXTBOOK, *loading.WAYS)
+        load, whole = (
+            {name: loading.make_way(part, name, synthetic_root, packed) for name in names}
+            for part in loading.PARTS
+        )
         pipeline.check_same(whole, 3)
-        for name in pipeline.WAYS:
+        for name in loading.WAYS:
             mine = load[name](0)["img"]
-            assert np.allclose(mine, load[pipeline.TEXTBOOK](0), atol=1e-3)
-        broken = {**whole, pipeline.TEXTBOOK: lambda i: _shifted(whole[pipeline.TEXTBOOK](i))}
+            assert np.allclose(mine, load[loading.TEXTBOOK](0), atol=1e-3)
+        broken = {**whole, loading.TEXTBOOK: lambda i: _shifted(whole[loading.TEXTBOOK](i))}
         with pytest.raises(RuntimeError, match="png and textbook give different samples of 0"):
             pipeline.check_same(broken, 1)
-        times = pipeline.measure(whole, 1, 2)
-    found = pipeline.compare("sample", times)
-    assert [figure.key for figure in found] == ["sample_png", "sample_packed"]
-    assert all(len(seconds) == 2 for seconds in times.values())
+
+
+def test_ways_take_turns(
+    synthetic_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", python())
+    pipeline.pack_data_root(synthetic_root, tmp_path / "packed")
+    times = pipeline.measure("sample", synthetic_root, tmp_path / "packed", 1, 2)
+    assert all(len(seconds) == 2 and min(seconds) > 0 for seconds in times.values())
+    found = {figure.key: figure.bar for figure in pipeline.compare("sample", times)}
+    assert found == {
+        "sample_png": 2.0,
+        "sample_png_keeping": None,
+        "sample_packed": 4.0,
+        "sample_packed_keeping": None,
+    }
 
 
 def _shifted(sample: textbook.Sample) -> textbook.Sample:
