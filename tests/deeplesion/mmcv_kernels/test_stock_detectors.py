@@ -36,11 +36,14 @@ def small_model(name: str) -> Any:
     """A stock model's config, small: few channels, few proposals, no pretrained weights."""
     register_all_modules(init_default_scope=False)
     model = Config.fromfile(CONFIGS / STOCK[name]).model
-    # What stands in no config, as it is the default.
-    model.backbone.update(base_channels=64, init_cfg=None)
-    if "encoder" in model:
-        model.bbox_head.embed_dims = 256
-    model = ConfigDict(narrowed(model), _scope_="mmdet")
+    model.backbone.init_cfg = None
+    if "encoder" in model:  # of which mmdetection 3.3 takes the width for granted
+        model.backbone.base_channels = 8
+        model.neck.in_channels = [channels // 8 for channels in model.neck.in_channels]
+    else:
+        model.backbone.base_channels = 64  # stands in no config, as it is the default
+        model = narrowed(model)
+    model = ConfigDict(model, _scope_="mmdet")
     if "roi_head" in model:
         heads = model.roi_head.bbox_head
         for head in heads if isinstance(heads, list) else [heads]:
