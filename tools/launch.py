@@ -107,8 +107,8 @@ class Launch:
             return REQUEUE
         to_requeue = (signal.SIGUSR1, signal.SIGTERM) if self.resumable else (signal.SIGUSR1,)
         if self.received in to_requeue and self.error is None:
-            # It came before there was a worker to tell.
-            return REQUEUE
+            # It came before there was a worker to tell, or when all had come to their end.
+            return 0 if any(self.folder.glob("*.pid")) else REQUEUE
         if self.received:
             return SIGNALED + self.received
         if self.error is not None:

@@ -9,6 +9,7 @@ import threading
 from types import FrameType
 
 REQUEUE = os.EX_TEMPFAIL
+REQUEUE_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 # Set by torchrun in workers: how often it has started them again.
 RESTARTS = "TORCHELASTIC_RESTART_COUNT"
 EXAMPLE = """example:
@@ -29,20 +30,28 @@ def requeue_until_training_begins() -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
 
-    def end(number: int, frame: FrameType | None) -> None:
-        os._exit(REQUEUE)
-
     def listen() -> None:
         while number := os.read(reader, 1):
-            if signal.getsignal(number[0]) is end:
+            if signal.getsignal(number[0]) is _requeue:
                 os._exit(REQUEUE)
 
-    for number in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, end)
+    for number in REQUEUE_SIGNALS:
+        signal.signal(number, _requeue)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     # What workers of dataloaders get is not meant for this process.
     os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
     threading.Thread(target=listen, daemon=True).start()
+
+
+def _requeue(number: int, frame: FrameType | None) -> None:
+    os._exit(REQUEUE)
+
+
+def heed_signals_as_usual() -> None:
+    """Undo :func:`requeue_until_training_begins`, if it was called: training is over."""
+    for number in REQUEUE_SIGNALS:
+        if signal.getsignal(number) is _requeue:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -108,7 +117,10 @@ def train(args: argparse.Namespace) -> None:
             return dry_run.dry_run(cfg)
         runner = CTRunner.from_cfg(cfg)
         with summarized(runner):
-            runner.train()
+            try:
+                runner.train()
+            finally:
+                heed_signals_as_usual()
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -110,6 +110,7 @@ class DeepLesionDataset(BaseDetDataset):
         self.split, self.mask_file = split, mask_file
         self.keep_noisy, self.on_error, self.packed = keep_noisy, on_error, packed
         self.skipped: Counter[str] = Counter()
+        self._asked = 0
         super().__init__(data_root=data_root, ann_file=ann_file, **kwargs)
 
     def full_init(self) -> None:
@@ -153,8 +154,16 @@ class DeepLesionDataset(BaseDetDataset):
             idx: Its number; what is random in the pipeline follows from the seed of a
                 :class:`deeplesion.datasets.samplers.Draw`.
         """
+        # For one that may be taken in its place.
+        self._asked = idx
         with seeded_by(idx):
             return super().__getitem__(idx)
+
+    def _rand_another(self) -> int:
+        """A sample in the place of one that cannot be loaded, of the same step."""
+        other = int(super()._rand_another())
+        asked = self._asked
+        return Draw(other, asked.seed, asked.step_seed) if isinstance(asked, Draw) else other
 
     def filter_data(self) -> list[dict]:
         """Apply ``filter_cfg`` in training, as mmdetection's own data sets do."""

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 import torch
 from mmdet.registry import HOOKS
-from mmengine.dist import all_reduce, get_world_size
+from mmengine.dist import all_gather_object, get_world_size
 from mmengine.hooks import RuntimeInfoHook
 from mmengine.runner import Runner
 from torch import Tensor
 
 
 def mean_over_processes(values: Mapping[str, Tensor | float]) -> dict[str, float]:
-    """Means of numbers over all processes, each of which must call this with the same names.
+    """Means of numbers over all processes, each of which must call this.
 
-    All go in one exchange, and come off the device together.
+    What only some have, for a process may be without RoIs or have lost what was not finite, is the
+    mean of theirs. So names are exchanged with the numbers: sums of vectors would add up what does
+    not belong together, or wait for ever.
 
     Args:
         values: A number, or a tensor of one, by name.
@@ -24,13 +27,20 @@ def mean_over_processes(values: Mapping[str, Tensor | float]) -> dict[str, float
     Returns:
         The same numbers on every process.
     """
-    tensors = [torch.as_tensor(value).detach().double().reshape(()) for value in values.values()]
+    own = dict(zip(values, _numbers(list(values.values())), strict=True))
+    parts: list[dict[str, float]] = all_gather_object(own)
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {name: fmean(part[name] for part in parts if name in part) for name in names}
+
+
+def _numbers(values: Sequence[Tensor | float]) -> list[float]:
+    """Numbers that come off their device together."""
+    tensors = [torch.as_tensor(value).detach().double().reshape(()) for value in values]
     if not tensors:
-        return {}
+        return []
     device = next((t.device for t in tensors if t.device.type != "cpu"), torch.device("cpu"))
-    numbers = torch.stack([tensor.to(device) for tensor in tensors])
-    all_reduce(numbers, "mean")
-    return dict(zip(values, numbers.tolist(), strict=True))
+    numbers: list[float] = torch.stack([tensor.to(device) for tensor in tensors]).tolist()
+    return numbers
 
 
 @HOOKS.register_module()

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from mmdet.registry import METRICS
 from mmdet.structures.mask import encode_mask_results
 from mmengine.dist import broadcast_object_list, gather_object, is_distributed
@@ -87,6 +88,7 @@ class FROCMetric(BaseMetric):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self._group: Any = None
         self.criterion = criterion
         self.threshold = iou_threshold if threshold is None else threshold
         check_criterion(criterion, self.threshold)
@@ -133,14 +135,23 @@ class FROCMetric(BaseMetric):
         """
         if self.collect_dir is not None or self.collect_device != "cpu" or not is_distributed():
             return super().evaluate(size)
-        parts = gather_object(self.results)
+        group = self._gloo_group()
+        parts = gather_object(self.results, group=group)
         metrics: list[dict[str, float] | None] = [None]
         if parts is not None:
             figures = self.compute_metrics([result for part in parts for result in part])
             metrics = [{f"{self.prefix}/{name}": value for name, value in figures.items()}]
-        broadcast_object_list(metrics)
+        broadcast_object_list(metrics, group=group)
         self.results.clear()
         return metrics[0] or {}
+
+    def _gloo_group(self) -> Any:
+        """Processes that exchange objects from main memory, whatever their gradients go by."""
+        if dist.get_backend() == "gloo":
+            return None  # the default one
+        if self._group is None:
+            self._group = dist.new_group(backend="gloo")
+        return self._group
 
     def compute_metrics(self, results: list[dict[str, Any]]) -> dict[str, float]:
         """Score, print the table and write the files.

@@ -24,7 +24,7 @@ GRACEFUL = """
 import os, signal, sys, time
 def stop(number, frame):
     time.sleep(0.5)
-    print("saved after", number, flush=True)
+    os.write(1, b"saved after %d\\n" % number)  # at once, whoever writes beside it
     sys.exit(75)
 signal.signal(signal.SIGTERM, stop)
 signal.signal(signal.SIGUSR1, stop)
@@ -133,6 +133,19 @@ def test_signals_go_to_the_workers_and_decide_on_the_exit(tmp_path: Path) -> Non
     assert own.run(lambda: worker.wait(PATIENCE)) == REQUEUE
     assert f"saved after {signal.SIGTERM:d}" in worker.stdout.read()
     assert (tmp_path / "stop").exists()
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_only_what_has_not_begun_is_requeued_by_a_signal_at_the_end(
+    begun: bool, tmp_path: Path
+) -> None:
+    if begun:
+        worker = as_worker(tmp_path, tool(tmp_path, "pass"))
+        assert worker.wait(PATIENCE) == 0
+    own = Launch(tmp_path)
+    own.resumable = True
+    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    assert own.run(lambda: time.sleep(0.5)) == (0 if begun else REQUEUE)
 
 
 def test_training_that_has_not_begun_is_requeued_on_sigterm_too(tmp_path: Path) -> None:

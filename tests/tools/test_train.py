@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -37,6 +38,14 @@ libc, lock = ctypes.CDLL(None), ctypes.create_string_buffer(64)
 print("ready", flush=True)
 libc.pthread_mutex_lock(lock)
 libc.pthread_mutex_lock(lock)
+"""
+AT_THE_END = """
+import os, signal, time
+from tools.train import heed_signals_as_usual, requeue_until_training_begins
+requeue_until_training_begins()
+heed_signals_as_usual()
+os.kill(os.getpid(), signal.SIGTERM)
+time.sleep(10)
 """
 WITH_A_CHILD = """
 import os, signal, time
@@ -183,6 +192,11 @@ def test_a_signal_is_heard_deep_in_c_as_well() -> None:
 def test_a_signal_to_a_child_is_none_to_the_training() -> None:
     result = subprocess.run([python(), "-c", WITH_A_CHILD], cwd=REPO_ROOT, capture_output=True)
     assert (result.returncode, result.stdout) == (0, b"unharmed\n"), result.stderr
+
+
+def test_what_has_trained_is_not_to_be_started_again_for_a_late_signal() -> None:
+    result = subprocess.run([sys.executable, "-c", AT_THE_END], cwd=REPO_ROOT, capture_output=True)
+    assert result.returncode == -signal.SIGTERM, result.stderr
 
 
 def test_a_worker_that_was_started_again_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

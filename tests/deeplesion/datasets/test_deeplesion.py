@@ -229,6 +229,23 @@ def test_skip_drops_bad_key_slices(root: Path, test_mode: bool, damage: str) -> 
     assert all(sample["img"].shape == (64, 48, 3) for sample in (data[i] for i in range(3)))
 
 
+def test_a_sample_in_the_place_of_a_bad_one_is_of_the_same_step(root: Path) -> None:
+    data = dataset(root, on_error="skip")
+    seen: list[dict] = []
+
+    def load(info: dict) -> dict:
+        seen.append(info)
+        if len(seen) == 1:
+            raise SliceError("damaged")
+        return info
+
+    data.pipeline = load
+    assert data[Draw(0, seed=1, step_seed=7)]["step_seed"] == 7
+    assert len(seen) == 2
+    seen.clear()
+    assert "step_seed" not in data[1]
+
+
 def damage_inside(path: Path) -> None:
     """Spoil a file in a way that only decoding shows."""
     content = bytearray(path.read_bytes())

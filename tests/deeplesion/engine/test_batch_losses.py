@@ -10,6 +10,8 @@ import mmengine.dist as dist
 import torch
 
 from deeplesion.engine.batch_losses import BatchLossHook, mean_over_processes
+from deeplesion.engine.guard import NonFiniteGuardHook
+from deeplesion.engine.guarded_step import GuardedStep
 from tests.processes import run_processes
 
 
@@ -48,3 +50,25 @@ def test_one_process_logs_what_it_has() -> None:
 
 def test_of_nothing_there_is_no_mean() -> None:
     assert mean_over_processes({}) == {}
+
+
+def lacking() -> tuple[dict[str, float], dict[str, list[float]]]:
+    """Means where processes lack numbers, and what is logged where one is not finite on one."""
+    rank = dist.get_rank()
+    values = {"loss": 1.0 + rank, "acc": 4.0} if rank else {"loss_box": 2.0, "loss": 1.0 + rank}
+    means = mean_over_processes(values)
+    outputs = {"loss": torch.tensor(math.nan if rank else 3.0), "acc": torch.tensor(1.0 + rank)}
+    hub = Hub()
+    wrapper = GuardedStep.__new__(GuardedStep)
+    wrapper._step_has_begun = True  # more batches are to come
+    runner = SimpleNamespace(message_hub=hub, optim_wrapper=wrapper)
+    for hook in (NonFiniteGuardHook(), BatchLossHook()):
+        hook.after_train_iter(runner, 0, outputs=outputs)
+    return means, dict(hub.scalars)
+
+
+def test_what_a_process_lacks_is_the_mean_of_the_others() -> None:
+    first, second = run_processes(lacking, 2)
+    assert first == second
+    assert first[0] == {"loss_box": 2.0, "loss": 1.5, "acc": 4.0}
+    assert first[1] == {"train/loss": [3.0], "train/acc": [1.5]}

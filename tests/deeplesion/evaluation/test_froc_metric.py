@@ -7,6 +7,7 @@ import logging
 import math
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ from mmengine.structures import InstanceData
 from pycocotools import mask as coco_mask
 
 from deeplesion.evaluation.froc_metric import FROCMetric
+from tests.processes import run_processes
 
 HIT = [0.0, 0, 9, 9]
 FAR = [50.0, 50, 59, 59]
@@ -72,6 +74,20 @@ def test_figures_and_registration() -> None:
         "froc/thin_mean": 1.0,
         "froc/thick_mean": 0.75,
     }
+
+
+def evaluated_beside_nccl() -> dict[str, float]:
+    """Figures of samples shared by two processes, whose gradients would go by NCCL."""
+    metric = FROCMetric()
+    metric.process(None, [SAMPLES[torch.distributed.get_rank()]])
+    with patch("torch.distributed.get_backend", return_value="nccl"):
+        return metric.evaluate(len(SAMPLES))
+
+
+def test_processes_have_the_figures_of_all() -> None:
+    metric = FROCMetric()
+    metric.process(None, SAMPLES)
+    assert run_processes(evaluated_beside_nccl, 2) == [metric.evaluate(len(SAMPLES))] * 2
 
 
 def test_options() -> None:
