@@ -52,9 +52,14 @@ def losses(folder: Path) -> dict[str, float]:
 
 
 def test_two_processes_log_the_losses_of_the_whole_batch(together: Path, trained: Path) -> None:
-    expected = losses(trained)
+    expected, found = losses(trained), losses(together)
     assert len(expected) > 5
-    assert losses(together) == pytest.approx(expected, rel=1e-6)
+    # Which of many like boxes become RoIs hangs on rounding, which hangs on the size of a batch.
+    of_rois = {"train/loss", "train/loss_cls", "train/loss_bbox", "train/loss_mask", "train/acc"}
+    assert found == pytest.approx(expected, rel=2e-3)
+    assert {n: v for n, v in found.items() if n not in of_rois} == pytest.approx(
+        {n: v for n, v in expected.items() if n not in of_rois}, rel=1e-6
+    )
 
 
 def test_an_evaluation_leaves_no_folder_behind(together: Path) -> None:

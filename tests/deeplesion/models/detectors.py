@@ -33,7 +33,9 @@ def stock_detector(name: str, num_slices: int = 3) -> nn.Module:
     """Build a stock detector with an AlignShift backbone."""
     init_default_scope("mmdet")
     configs = Path(mmdet.__file__).parent / ".mim" / "configs"
-    model = ConfigDict(narrowed(Config.fromfile(configs / STOCK_CONFIGS[name]).model))
+    model = Config.fromfile(configs / STOCK_CONFIGS[name]).model
+    if name != "fcos":  # whose 32 groups of channels need more than one channel each
+        model = ConfigDict(narrowed(model))
     model.data_preprocessor = {"type": "CTDataPreprocessor", "pad_mask": "mask" in name}
     model.backbone = {"type": "DenseNetCustomTrunc3dAlign", **TINY}
     start = model.neck.get("start_level", 0)
