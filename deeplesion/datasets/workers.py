@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from typing import TypeVar
 
@@ -31,7 +32,7 @@ def process_map(
     """Apply ``work`` to ``items`` lazily, in this process or in ``workers`` others.
 
     Workers never are forks of this process: a fork of one that has used OpenCV's threads hangs.
-    They are forks of a server that has imported this package, once for all of them.
+    They are forks of a server that has imported what the work needs, once for all of them.
 
     Args:
         work: A function that can be pickled.
@@ -51,7 +52,7 @@ def process_map(
     clean = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(clean)
     if clean == "forkserver":
-        context.set_forkserver_preload(["__main__", __name__])
+        context.set_forkserver_preload(["__main__", __name__, _module_of(work)])
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start)
     try:
         yield _results(pool, work, iter(items), workers * ITEMS_AHEAD, ordered)
@@ -79,6 +80,12 @@ def _results(
             pending.remove(future)
             pending += [pool.submit(work, item) for item in islice(items, 1)]
             yield future.result()
+
+
+def _module_of(work: Callable) -> str:
+    while isinstance(work, partial):
+        work = work.func
+    return str(work.__module__)
 
 
 def _start() -> None:
