@@ -20,10 +20,9 @@ sys.path.insert(0, str(ROOT))  # a script finds its own folder only
 
 from benchmarks.baseline.densenet import TextbookDenseNet  # noqa: E402
 from benchmarks.measuring import RETURN_FREED, peak_bytes  # noqa: E402
-from benchmarks.worker import Worker, serve  # noqa: E402
+from benchmarks.worker import TEXTBOOK_KEEPING, Worker, serve  # noqa: E402
 
 OURS, RECOMPUTED, UNMIXED = "ours", "ours, recomputed", "without mixing"
-TEXTBOOK, TEXTBOOK_KEEPING = "textbook", "textbook, keeping freed memory"
 BFLOAT16 = "ours, bfloat16"
 # As tools/train.py, test.py and detect.py have it.
 KEEPING = (OURS, UNMIXED, BFLOAT16, TEXTBOOK_KEEPING)

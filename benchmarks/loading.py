@@ -23,12 +23,11 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # a script finds its own folder only
 
 from benchmarks.baseline import data as textbook  # noqa: E402
-from benchmarks.worker import Worker, serve  # noqa: E402
+from benchmarks.worker import TEXTBOOK, Worker, serve  # noqa: E402
 
 CONFIG = ROOT / "configs/_base_/datasets/deeplesion_7x2mm.py"
 NUM_SLICES, SIDE = 7, 512
 PARTS = ("load", "sample")
-TEXTBOOK, TEXTBOOK_KEEPING = "textbook", "textbook, keeping freed memory"
 PNG, PACKED = "png", "packed"
 WAYS = (PNG, PACKED)
 Way = Callable[[int], Any]

@@ -35,8 +35,6 @@ from benchmarks.contestants import (  # noqa: E402
     BFLOAT16,
     OURS,
     RECOMPUTED,
-    TEXTBOOK,
-    TEXTBOOK_KEEPING,
     UNMIXED,
     Settings,
     build,
@@ -46,6 +44,7 @@ from benchmarks.contestants import (  # noqa: E402
 )
 from benchmarks.figures import Figure, markdown, of_rounds  # noqa: E402
 from benchmarks.measuring import take_turns  # noqa: E402
+from benchmarks.worker import TEXTBOOK, TEXTBOOK_KEEPING  # noqa: E402
 
 TOLERANCE = 1e-4  # of the largest value
 MEGABYTE = 1e6

@@ -41,8 +41,6 @@ from benchmarks.loading import (  # noqa: E402
     PARTS,
     PNG,
     SIDE,
-    TEXTBOOK,
-    TEXTBOOK_KEEPING,
     WAYS,
     Way,
     dataset,
@@ -55,6 +53,7 @@ from benchmarks.starting import (  # noqa: E402
     masks_per_second,
     write_full_info,
 )
+from benchmarks.worker import TEXTBOOK, TEXTBOOK_KEEPING  # noqa: E402
 
 TOLERANCE = 1e-3  # of 255 gray values
 BARS = {"load_png": 1.7, "load_packed": 10.0, "sample_png": 2.0, "sample_packed": 4.0}

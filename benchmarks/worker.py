@@ -15,6 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+# The textbook way as it is by itself, and with malloc told as the tools tell it.
+TEXTBOOK, TEXTBOOK_KEEPING = "textbook", "textbook, keeping freed memory"
+
 
 class Worker:
     """Starts a script that calls :func:`serve`; it ends with the ``with`` block.

@@ -37,8 +37,5 @@ def register() -> None:
 def _registries() -> list[Registry]:
     """All of mmdetection's registries, and mmengine's, which its Runner asks directly."""
     modules = (mmdet.registry, mmengine.registry)
-    return [item for module in modules for item in vars(module).values() if _is_registry(item)]
-
-
-def _is_registry(item: object) -> bool:
-    return isinstance(item, Registry)
+    items = (item for module in modules for item in vars(module).values())
+    return [item for item in items if isinstance(item, Registry)]

@@ -11,9 +11,9 @@ import torch
 from alignshift import TruncatedDenseNet3d
 from benchmarks import contestants, network
 from benchmarks.baseline.densenet import TextbookDenseNet
-from benchmarks.contestants import OURS, RECOMPUTED, TEXTBOOK, Settings
+from benchmarks.contestants import OURS, RECOMPUTED, Settings
 from benchmarks.detectors import make_detector, make_sample
-from benchmarks.worker import Worker
+from benchmarks.worker import TEXTBOOK, TEXTBOOK_KEEPING, Worker
 from tests.forked import python
 from tests.tools.running import REPO_ROOT
 
@@ -72,7 +72,7 @@ def test_figures_have_bars() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "keeps"), [(OURS, True), (TEXTBOOK, False), (contestants.TEXTBOOK_KEEPING, True)]
+    ("name", "keeps"), [(OURS, True), (TEXTBOOK, False), (TEXTBOOK_KEEPING, True)]
 )
 def test_who_keeps_freed_memory(name: str, keeps: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []

@@ -17,6 +17,7 @@ from benchmarks import loading, pipeline
 from benchmarks.baseline import data as textbook
 from benchmarks.figures import Figure
 from benchmarks.starting import construct, write_full_info
+from benchmarks.worker import TEXTBOOK
 from deeplesion.datasets.dl_info import group_by_key_slice, read_dl_info
 from tests.deeplesion.datasets.helpers import row_of, write_csv, write_series
 from tests.forked import python
@@ -57,7 +58,7 @@ def test_ours_and_the_textbook_give_the_same_samples(synthetic_root: Path, tmp_p
     packed = tmp_path / "packed"
     pipeline.pack_data_root(synthetic_root, packed)
     with pipeline.DefaultScope.overwrite_default_scope("mmdet"):
-        names = (loading.TEXTBOOK, *loading.WAYS)
+        names = (TEXTBOOK, *loading.WAYS)
         load, whole = (
             {name: loading.make_way(part, name, synthetic_root, packed) for name in names}
             for part in loading.PARTS
@@ -65,8 +66,8 @@ def test_ours_and_the_textbook_give_the_same_samples(synthetic_root: Path, tmp_p
         pipeline.check_same(whole, 3)
         for name in loading.WAYS:
             mine = load[name](0)["img"]
-            assert np.allclose(mine, load[loading.TEXTBOOK](0), atol=1e-3)
-        broken = {**whole, loading.TEXTBOOK: lambda i: _shifted(whole[loading.TEXTBOOK](i))}
+            assert np.allclose(mine, load[TEXTBOOK](0), atol=1e-3)
+        broken = {**whole, TEXTBOOK: lambda i: _shifted(whole[TEXTBOOK](i))}
         with pytest.raises(RuntimeError, match="png and textbook give different samples of 0"):
             pipeline.check_same(broken, 1)
 
