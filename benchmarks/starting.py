@@ -25,6 +25,7 @@ from deeplesion.datasets.dl_info import (
 )
 from deeplesion.datasets.mask_files import mask_key_slice
 from deeplesion.datasets.workers import process_map
+from deeplesion.engine.malloc import keep_freed_memory
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # a script finds its own folder only
@@ -97,6 +98,7 @@ def masks_per_second(root: Path, workers: int, items: int) -> float:
         workers: Number of processes.
         items: How many key slices to work on.
     """
+    keep_freed_memory()  # as tools/make_masks.py does, and every worker
     groups = group_by_key_slice(read_dl_info(root / INFO_FILE))
     work = partial(
         mask_key_slice, image_root=find_image_root(root), seed=0, on_error="raise", legacy=False

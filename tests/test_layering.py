@@ -37,6 +37,7 @@ NUMPY_ONLY = (
     "deeplesion/datasets/slice_files.py",
     "deeplesion/datasets/synthetic",
     "deeplesion/datasets/workers.py",
+    "deeplesion/engine/malloc.py",
     "deeplesion/evaluation/analysis.py",
     "deeplesion/evaluation/analysis_page.py",
     "deeplesion/evaluation/bootstrap.py",

@@ -9,6 +9,7 @@ from pathlib import Path
 from deeplesion.datasets.dl_info import SPLITS
 from deeplesion.datasets.mask_files import EmptySplitError, MaskJob, make_masks
 from deeplesion.datasets.workers import WorkerError
+from deeplesion.engine.malloc import keep_freed_memory
 
 EXIT_INTERRUPTED = 130
 
@@ -76,6 +77,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.out is not None and args.split == "all" and "{split}" not in str(args.out):
         parser.error("--out must hold {split} with --split all, such as masks_{split}.json")
+    keep_freed_memory()
     try:
         for split in SPLITS if args.split == "all" else [args.split]:
             out = args.out and Path(str(args.out).replace("{split}", split))

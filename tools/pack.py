@@ -8,6 +8,7 @@ from pathlib import Path
 
 from deeplesion.datasets.packing import pack_data_root, verify_cache
 from deeplesion.datasets.workers import WorkerError
+from deeplesion.engine.malloc import keep_freed_memory
 
 EXIT_INTERRUPTED = 130
 MAX_COMPLAINTS = 20
@@ -68,6 +69,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.data_root is None and not args.verify:
         parser.error("--data-root is needed to pack")
+    keep_freed_memory()
     try:
         return verify(args) if args.verify else pack(args)
     except WorkerError as error:

@@ -156,8 +156,9 @@ class Stage(NamedTuple):
             self.shift.of(place[0]).undo_(grad.movedim(-1, 1))
             rectified[..., : folds.shape[-1]] = folds
         torch.ops.aten.threshold_backward.grad_input(grad, rectified, 0, grad_input=grad)
-        sums[0] += grad.sum(PIXELS, dtype=sums.dtype)
-        sums[1] += (x - self.norm.mean).mul_(grad).sum(PIXELS)
+        plain, centered = sums
+        plain += grad.sum(PIXELS, dtype=sums.dtype)
+        centered += (x - self.norm.mean).mul_(grad).sum(PIXELS)
 
 
 def _track(norm: nn.BatchNorm2d, mean: Tensor, var: Tensor, pixels: int) -> None:

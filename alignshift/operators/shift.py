@@ -89,7 +89,9 @@ class FoldShift(NamedTuple):
 
     def of(self, stacks: slice) -> FoldShift:
         """The shift of some of the stacks."""
-        return self._replace(move=self.move[stacks]) if len(self.move) > 1 else self
+        if len(self.move) == 1 or stacks == slice(0, len(self.move)):
+            return self
+        return FoldShift(self.move[stacks], self.fold, self.zero_padding)
 
     def apply_(self, x: Tensor) -> Tensor:
         """Shift ``x`` (N, C, D, H, W) in place, where no gradient is asked for.
@@ -110,14 +112,12 @@ def _shift(
     x: Tensor, out: Tensor, move: Tensor, fold: int, zero_padding: bool, backwards: bool = False
 ) -> Tensor:
     """The shift itself, in ``out``, which is as ``x`` before, in the folds and behind them."""
-    up, down = _folds(x, fold, backwards)
-    new_up, new_down = _folds(out, fold, backwards)
-    new_up[:, :, :-1].lerp_(up[:, :, 1:], move)
-    new_down[:, :, 1:].lerp_(down[:, :, :-1], move)
+    up, down = _folds(fold, backwards)
+    out[:, up, :-1].lerp_(x[:, up, 1:], move)
+    out[:, down, 1:].lerp_(x[:, down, :-1], move)
     if zero_padding:
-        kept = 1 - move
-        new_up[:, :, -1:].mul_(kept)
-        new_down[:, :, :1].mul_(kept)
+        for edge in (out[:, up, -1:], out[:, down, :1]):
+            edge.addcmul_(edge, move, value=-1)
     return out
 
 
@@ -149,13 +149,12 @@ class _ShiftFolds(torch.autograd.Function):
 
 def _add_edges(source: Tensor, grad: Tensor, move: Tensor, fold: int, backwards: bool) -> None:
     """Add the gradients of the edge slices as stand-ins for their missing neighbors."""
-    up, down = _folds(source, fold, backwards)
-    grad_up, grad_down = _folds(grad, fold, backwards)
-    grad_up[:, :, -1:].addcmul_(up[:, :, -1:], move)
-    grad_down[:, :, :1].addcmul_(down[:, :, :1], move)
+    up, down = _folds(fold, backwards)
+    grad[:, up, -1:].addcmul_(source[:, up, -1:], move)
+    grad[:, down, :1].addcmul_(source[:, down, :1], move)
 
 
-def _folds(x: Tensor, fold: int, backwards: bool) -> tuple[Tensor, Tensor]:
-    """Views of the fold that takes from slice z + 1 and of the one that takes from z - 1."""
-    first, second = x[:, :fold], x[:, fold : 2 * fold]
+def _folds(fold: int, backwards: bool) -> tuple[slice, slice]:
+    """The channels that take from slice z + 1 and those that take from z - 1."""
+    first, second = slice(fold), slice(fold, 2 * fold)
     return (second, first) if backwards else (first, second)

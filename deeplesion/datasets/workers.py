@@ -14,6 +14,8 @@ from typing import TypeVar
 
 import cv2
 
+from deeplesion.engine.malloc import keep_freed_memory
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -92,3 +94,4 @@ def _start() -> None:
     # Ctrl-C is for the parent, which stops its workers; and each process is one core's work.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
+    keep_freed_memory()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import resource
 from collections.abc import Iterator
 
 import cv2
@@ -23,6 +25,14 @@ def blur(value: int) -> int:
 
 def process_id(value: int) -> int:
     return os.getpid()
+
+
+def page_faults(megabytes: int) -> int:
+    """Of an array like one that was freed just before."""
+    for _ in range(2):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        np.ones(megabytes << 20, np.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
 def fail(value: int) -> int:
@@ -53,6 +63,13 @@ def test_workers_live_though_this_process_has_used_opencv_threads() -> None:
     blur(0)
     with process_map(blur, range(4), 2, ordered=False) as results:
         assert sorted(results) == [0, 1, 2, 3]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc is told")
+def test_workers_keep_memory_that_is_freed() -> None:
+    pages = (8 << 20) // resource.getpagesize()
+    with process_map(page_faults, [8], 2) as results:
+        assert next(results) < pages / 10
 
 
 def test_errors_of_workers_arrive() -> None:
