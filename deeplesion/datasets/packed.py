@@ -22,7 +22,7 @@ import os
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +58,18 @@ ENTRY = np.dtype(
         ("png_time", "<i8"),
     ]
 )
+
+
+class Entry(NamedTuple):
+    """A slice in the table; fields as in :data:`ENTRY`."""
+
+    number: int
+    height: int
+    width: int
+    offset: int
+    length: int
+    png_size: int
+    png_time: int
 
 
 class PackError(DataError):
@@ -131,6 +143,9 @@ class PackedSeries:
         folder: The cache.
         series: Name of the series.
 
+    Attributes:
+        entries: Those of its table, by number, ascending.
+
     Raises:
         PackError: If it has no pack, or that is damaged.
     """
@@ -138,14 +153,13 @@ class PackedSeries:
     def __init__(self, folder: str | os.PathLike[str], series: str) -> None:
         self.folder, self.series = folder, series
         self.path = pack_path(folder, series)
-        self.table = self._read_table()
-        self._rows = {number: row for row, number in enumerate(self.table["number"].tolist())}
+        self.entries = {row[0]: Entry(*row) for row in self._read_table().tolist()}
         self._decoded: dict[int, Slice] = {}
 
     @property
     def numbers(self) -> list[int]:
         """Numbers of the slices, ascending."""
-        return list(self._rows)
+        return list(self.entries)
 
     def check_source(self, image_root: str | os.PathLike[str], number: int) -> None:
         """See that the file of a slice, if it is there, has the size of the one that was packed.
@@ -154,13 +168,13 @@ class PackedSeries:
             PackError: If it has not.
         """
         path = key_slice_path(image_root, self.series, number)
-        if number not in self._rows:
+        if number not in self.entries:
             return
         try:
             size = path.stat().st_size
         except OSError:
             return
-        packed = int(self.table["png_size"][self._rows[number]])
+        packed = self.entries[number].png_size
         if size != packed:
             text = f"{path} has {size} bytes, and had {packed} when {self.path} was made"
             raise PackError(f"{text}: {remedy(self.folder)}")
@@ -171,7 +185,7 @@ class PackedSeries:
         Raises:
             PackError: If the pack is damaged.
         """
-        wanted = [n for n in dict.fromkeys(numbers) if n in self._rows and n not in self._decoded]
+        wanted = [n for n in dict.fromkeys(numbers) if n in self.entries and n not in self._decoded]
         by_size: dict[tuple[int, int], list[int]] = {}
         for number in wanted:
             by_size.setdefault(self._size(number), []).append(number)
@@ -202,7 +216,7 @@ class PackedSeries:
             SliceError: If it has another size.
             PackError: If the pack is damaged.
         """
-        if number not in self._rows:
+        if number not in self.entries:
             return None
         if (complaint := self.inspect(number, size)) is not None:
             raise SliceError(complaint)
@@ -211,7 +225,7 @@ class PackedSeries:
 
     def inspect(self, number: int, size: tuple[int, int] | None = None) -> str | None:
         """Say that a slice is missing or has another size than it must have, or None."""
-        if number not in self._rows:
+        if number not in self.entries:
             return f"slice {number} is missing in {self.path}: {remedy(self.folder)}"
         return inspect_size(f"slice {number} of {self.path}", self._size(number), size)
 
@@ -227,15 +241,15 @@ class PackedSeries:
         return self._decoded[number]
 
     def _size(self, number: int) -> tuple[int, int]:
-        entry = self.table[self._rows[number]]
-        return int(entry["height"]), int(entry["width"])
+        entry = self.entries[number]
+        return entry.height, entry.width
 
     def _decode(self, numbers: list[int], size: tuple[int, int]) -> Slice:
         """``(H, N, W)`` of slices of one size."""
-        entries = [self.table[self._rows[number]] for number in numbers]
+        entries = [self.entries[number] for number in numbers]
         with open(self.path, "rb") as stream:
             file = stream.fileno()
-            frames = [os.pread(file, int(e["length"]), int(e["offset"])) for e in entries]
+            frames = [os.pread(file, entry.length, entry.offset) for entry in entries]
         try:
             return decode_slices(frames, size)
         except CodecError as error:

@@ -154,11 +154,10 @@ def pack_series(
 
 def _is_current(out: Path, series: str, files: list[PngFile]) -> bool:
     try:
-        table = PackedSeries(out, series).table
+        entries = PackedSeries(out, series).entries.values()
     except PackError:
         return False  # not there, or not whole, and to be made
-    made_of = zip(*(table[key].tolist() for key in ("number", "png_size", "png_time")), strict=True)
-    return list(made_of) == files
+    return [(entry.number, entry.png_size, entry.png_time) for entry in entries] == files
 
 
 def pack_data_root(

@@ -174,6 +174,13 @@ class CTLoggerHook(LoggerHook):
         self._keep(runner)
         super().after_val_epoch(runner, metrics)
 
+    def after_train(self, runner: Any) -> None:
+        """Count the steps after the last line, too, for the summary."""
+        self._keep(runner)
+        self._count_together()
+        self._keep(runner)
+        super().after_train(runner)
+
     def _logs_now(self, runner: Any, batch_idx: int) -> bool:
         # As LoggerHook decides.
         if self.every_n_inner_iters(batch_idx, self.interval):
@@ -184,12 +191,7 @@ class CTLoggerHook(LoggerHook):
     def _figures(self, runner: Any) -> dict[str, float]:
         """What is logged beside mmengine's figures; every process comes here."""
         now, last = self._now, self._logged
-        (images,) = over_processes([now.images - last.images], "sum")
-        peaks = [gpu_peak_mib(), peak_resident_mib(), resident_mib()]
-        gpu, peak, resident = over_processes(peaks, "max")
-        now.images = last.images + images
-        now.gpu_peak_mib = max(now.gpu_peak_mib, gpu)
-        now.ram_peak_mib = max(now.ram_peak_mib, peak)
+        images, resident = self._count_together()
         seconds = max(now.step_seconds - last.step_seconds, 1e-9)
         figures = {
             "images_per_second": images / seconds,
@@ -201,11 +203,27 @@ class CTLoggerHook(LoggerHook):
         self._keep(runner)
         return {f"train/{name}": value for name, value in figures.items()}
 
+    def _count_together(self) -> tuple[float, float]:
+        """Take in what other processes counted; every process comes here.
+
+        Returns:
+            Images since the last line, and resident memory of the largest process in MiB.
+        """
+        now, last = self._now, self._logged
+        (images,) = over_processes([now.images - last.images], "sum")
+        peaks = [now.gpu_peak_mib, now.ram_peak_mib, resident_mib()]
+        now.gpu_peak_mib, now.ram_peak_mib, resident = over_processes(peaks, "max")
+        now.images = last.images + images
+        return images, resident
+
     def _seconds_left(self, runner: Any) -> float:
         done = runner.iter + 1 - self._first_iter
         spent = time.perf_counter() - self._begin
         return spent / done * (runner.max_iters - runner.iter - 1)
 
     def _keep(self, runner: Any) -> None:
-        self._now.seconds = self._before.seconds + time.perf_counter() - self._begin
+        now = self._now
+        now.seconds = self._before.seconds + time.perf_counter() - self._begin
+        now.gpu_peak_mib = max(now.gpu_peak_mib, gpu_peak_mib())
+        now.ram_peak_mib = max(now.ram_peak_mib, peak_resident_mib())
         runner.message_hub.update_info(PROGRESS_KEY, asdict(self._now))

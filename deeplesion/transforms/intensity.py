@@ -39,7 +39,7 @@ def apply_window(
         out[...] = volume
     # By PyTorch, which takes two passes; numpy takes three, and clips as slowly as the other two.
     gray = torch.from_numpy(out)
-    shift = torch.tensor(offset - low * factor, dtype=torch.float32)
+    shift = torch.scalar_tensor(offset - low * factor, dtype=torch.float32)
     torch.add(shift, gray, alpha=factor, out=gray)
     gray.clamp_(*sorted((offset, offset + scale)))  # at last, so that both ends are exact
     return out

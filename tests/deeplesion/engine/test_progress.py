@@ -154,6 +154,28 @@ def test_images_are_those_of_all_processes(
     assert runner.message_hub.get_info(PROGRESS_KEY)["images"] == 24
 
 
+def test_steps_after_the_last_line_count(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    def two_alike(values: list[float], how: str) -> list[float]:
+        return [2 * value if how == "sum" else value for value in values]
+
+    monkeypatch.setattr(progress, "over_processes", two_alike)
+    monkeypatch.setattr(progress.LoggerHook, "after_train", lambda *_: None)
+    hook, runner = CTLoggerHook(interval=2), make_runner()
+    hook.before_train(runner)
+    for _ in range(3):
+        step(hook, runner, clock, 1.0)
+    hook.after_train(runner)
+    found = Progress.from_dict(runner.message_hub.get_info(PROGRESS_KEY))
+    assert (found.images, found.step_seconds) == (24, 3.0)
+
+
+def test_peaks_are_known_before_the_first_line(clock: FakeClock) -> None:
+    hook, runner = CTLoggerHook(interval=50), make_runner()
+    hook.before_train(runner)
+    step(hook, runner, clock, 1.0)
+    assert runner.message_hub.get_info(PROGRESS_KEY)["ram_peak_mib"] > 100
+
+
 def test_short_epochs_are_logged_at_their_end(clock: FakeClock) -> None:
     hook, runner = CTLoggerHook(interval=50), make_runner()
     hook.before_train(runner)
