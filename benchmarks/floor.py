@@ -151,6 +151,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--rounds", type=int, default=given.rounds, help="of everything (5)")
     add("--threads", type=int, default=given.threads, help="of PyTorch (2)")
     args = parser.parse_args(argv)
+    for name in ("size", "rounds", "threads"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name} must be >= 1, got {getattr(args, name)}")
     settings = Settings(training_size=args.size, rounds=args.rounds, threads=args.threads)
     found = measure(settings)
     write_json(args.out / "floor.json", asdict(found), indent=2)

@@ -23,6 +23,7 @@ from itertools import product
 from pathlib import Path
 from statistics import median
 
+import torch
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -190,6 +191,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         if getattr(args, name) < least:
             option = f"--{name.replace('_', '-')}"
             parser.error(f"{option} must be >= {least}, got {getattr(args, name)}")
+    if min(args.batch_sizes) < 1:
+        parser.error(f"--batch-sizes must be >= 1, got {min(args.batch_sizes)}")
+    if "tf32" in args.precisions and not torch.cuda.is_available():
+        parser.error("--precisions tf32 is for GPUs, and PyTorch finds none here")
     return args
 
 

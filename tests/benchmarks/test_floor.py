@@ -54,3 +54,9 @@ def test_the_script_takes_steps_apart(
     # Kernels of 1 x 1 and 3 x 3, and the 7 x 7 of the stem: forward, and twice that back.
     assert found["operations"] == pytest.approx(112e9 * (32 / 256) ** 2, rel=0.02)
     assert (tmp_path / "floor.md").read_text() in capsys.readouterr().out
+
+
+def test_a_round_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--rounds", "0"])
+    assert "--rounds must be >= 1, got 0" in capsys.readouterr().err

@@ -74,7 +74,21 @@ def test_a_run_that_is_done_is_not_repeated(
     assert "| 4 s | 0.5 | 25.0% |  | 0.5 GiB | 12.5 h |" in table
 
 
-def test_numbers_of_steps_must_be_positive(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--steps", "0"], "--steps must be >= 1, got 0"),
+        (["--batch-sizes", "2", "0"], "--batch-sizes must be >= 1, got 0"),
+        (["--precisions", "tf32"], "--precisions tf32 is for GPUs"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(SystemExit):
-        parse_args(["--steps", "0"])
-    assert "--steps must be >= 1, got 0" in capsys.readouterr().err
+        parse_args(arguments)
+    assert message in capsys.readouterr().err
