@@ -139,7 +139,12 @@ def work(folder: Path, script: str, arguments: list[str]) -> int:
     (folder / f"{rank}.{WANTS_REQUEUE}").unlink(missing_ok=True)
     for old in folder.glob(f"{rank}-*.pid"):
         old.unlink()
-    (folder / f"{rank}-{os.getpid()}.pid").touch()
+    mine = folder / f"{rank}-{os.getpid()}.pid"
+    mine.touch()
+    if (folder / STOP).exists():
+        # A signal that came meanwhile may have found no process to go to, but leaves this behind.
+        mine.unlink()
+        return 0
     sys.argv = [script, *arguments]
     sys.path[0] = str(Path(script).parent)
     try:

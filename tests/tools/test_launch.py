@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.tools.running import REPO_ROOT
+from tools import launch
 from tools.launch import FORWARDED, REQUEUE, Launch, main
 
 LAUNCH = REPO_ROOT / "tools/launch.py"
@@ -72,7 +73,7 @@ def read_until(process: subprocess.Popen[str], text: str, times: int = 1) -> str
     lines = []
     while times and (line := process.stdout.readline()):
         lines.append(line)
-        times -= text in line
+        times -= line.startswith(text)  # warnings may say "already"
     return "".join(lines)
 
 
@@ -102,6 +103,17 @@ def test_worker_that_is_not_ready_yet_has_nothing_to_lose(tmp_path: Path) -> Non
     worker.send_signal(signal.SIGUSR1)
     assert worker.wait(PATIENCE) == 0
     assert (tmp_path / "0.requeue").exists()
+
+
+def test_a_signal_that_finds_no_worker_yet_stops_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Told to all after this one has looked, and before it can be told."""
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setattr(launch, "_die_with_parent", lambda: (tmp_path / launch.STOP).touch())
+    assert launch.work(tmp_path, str(tool(tmp_path, "print('begun')")), []) == 0
+    assert capsys.readouterr().out == ""
+    assert not list(tmp_path.glob("*.pid"))
 
 
 def test_worker_does_not_begin_again_when_all_are_to_stop(tmp_path: Path) -> None:
