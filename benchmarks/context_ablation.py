@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
@@ -69,13 +70,20 @@ class Figures(NamedTuple):
     high: float
 
 
-def tool(name: str, *arguments: object, threads: int, log: Path) -> None:
-    """Run one of the tools, its output in a log file."""
+def tool(
+    name: str,
+    *arguments: object,
+    threads: int,
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+) -> None:
+    """Run one of the tools, its output in a log file, with more variables of the environment."""
     # Configs of benchmarks may name what is defined in one.
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
+    own = {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT), **(environment or {})}
     command = [sys.executable, str(ROOT / "tools" / name), *map(str, arguments)]
+    env = {**os.environ, **own}
     with log.open("a") as output:
-        subprocess.run(command, check=True, cwd=ROOT, env=environment, stdout=output, stderr=output)
+        subprocess.run(command, check=True, cwd=ROOT, env=env, stdout=output, stderr=output)
 
 
 def make_data(out: Path, patients: int, seed: int, pixels: int = 128) -> Path:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -29,7 +28,7 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # a script finds its own folder only
 
-from benchmarks.context_ablation import make_data  # noqa: E402
+from benchmarks.context_ablation import make_data, tool  # noqa: E402
 from deeplesion.engine.summary import JSON_FILE, MIB_PER_GIB  # noqa: E402
 from deeplesion.engine.training_log import SCALARS_FILE, read_scalars  # noqa: E402
 from deeplesion.io import atomic_write, write_json  # noqa: E402
@@ -121,16 +120,15 @@ def run(setting: Setting, data: Path, args: argparse.Namespace) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     done.unlink(missing_ok=True)
     config.write_text(text)
-    command = [sys.executable, str(ROOT / "tools/train.py"), str(config)]
-    command += ["--work-dir", str(folder), "--data-root", str(data), "--seed", "0"]
+    command = [config, "--work-dir", folder, "--data-root", data, "--seed", 0]
     command += ["--amp"] if setting.precision == "half" else []
-    environment = {**os.environ, **TF32[setting.precision], "OMP_NUM_THREADS": str(args.threads)}
-    with log.open("w") as output:
-        code = subprocess.run(
-            command, cwd=ROOT, env=environment, stdout=output, stderr=output, check=False
-        ).returncode
-    if code:
-        raise SystemExit(f"error: {setting.name} exited with {code}: see {log}")
+    told = TF32[setting.precision]
+    log.unlink(missing_ok=True)
+    try:
+        tool("train.py", *command, threads=args.threads, log=log, environment=told)
+    except subprocess.CalledProcessError as error:
+        message = f"error: {setting.name} exited with {error.returncode}: see {log}"
+        raise SystemExit(message) from None
     done.write_text(what)
     return folder
 

@@ -176,7 +176,6 @@ class CTLoggerHook(LoggerHook):
 
     def after_train(self, runner: Any) -> None:
         """Count the steps after the last line, too, for the summary."""
-        self._keep(runner)
         self._count_together()
         self._keep(runner)
         super().after_train(runner)
