@@ -16,16 +16,20 @@ from tests.forked import python
 from tests.forked.client import can_be_forked
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 # Which of both ran a program: what is imported costs no time in a fork.
 FORKED = "import sys; forked = 'mmdet' in sys.modules"
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """That of programs which can be forked; modules of other tests change it as they load."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", **changes}
 
 
 def run(*arguments: str, interpreter: str = "", **options: object) -> subprocess.CompletedProcess:
     """Run Python in a fork, or by an interpreter."""
     command = [interpreter or python(), *arguments]
-    environment = options.pop("env", ENVIRONMENT)
-    return subprocess.run(command, capture_output=True, text=True, env=environment, **options)
+    options.setdefault("env", environment())
+    return subprocess.run(command, capture_output=True, text=True, **options)
 
 
 @pytest.fixture
@@ -47,14 +51,20 @@ def script(tmp_path: Path) -> Path:
 def test_surroundings_are_those_of_an_interpreter(
     script: Path, tmp_path: Path, path: str | None
 ) -> None:
-    environment = {**ENVIRONMENT, "FRUIT": "pear"}
-    environment.pop("PYTHONPATH", None)
+    variables = environment(FRUIT="pear")
+    variables.pop("PYTHONPATH", None)
     if path is not None:
-        environment["PYTHONPATH"] = path
-    options = {"cwd": tmp_path, "input": "typed", "env": environment}
+        variables["PYTHONPATH"] = path
+    options = {"cwd": tmp_path, "input": "typed", "env": variables}
     forked = run(script.name, "-x", "a b", **options)
     own = run(script.name, "-x", "a b", interpreter=sys.executable, **options)
     assert (forked.returncode, forked.stdout, forked.stderr) == (0, own.stdout, own.stderr)
+
+
+def test_temporary_files_go_where_the_environment_says(tmp_path: Path) -> None:
+    code = f"{FORKED}; import tempfile; print(forked, tempfile.gettempdir())"
+    result = run("-c", code, env=environment(TMPDIR=str(tmp_path)))
+    assert result.stdout.split() == ["True", str(tmp_path)]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +119,7 @@ def test_nothing_is_left_of_the_program_before() -> None:
 def test_signals_reach_the_program(number: signal.Signals) -> None:
     code = "import os, signal; print(os.getpid(), flush=True); signal.pause()"
     process = subprocess.Popen(
-        [python(), "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
+        [python(), "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
     )
     pid = int(process.stdout.readline())
     process.send_signal(number)
@@ -134,7 +144,7 @@ def test_a_handler_may_take_a_signal_and_go_on() -> None:
         "print('ready', flush=True)\nwhile not taken: time.sleep(0.01)\nraise SystemExit(75)"
     )
     command = [python(), "-c", code]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as process:
         assert process.stdout.readline() == "ready\n"
         process.terminate()
         assert process.stdout.read() == "taken\n"
@@ -150,7 +160,7 @@ def test_programs_of_programs_are_forked_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "environment"),
+    ("options", "changes"),
     [
         (["-W", "error"], {}),
         (["-I"], {}),
@@ -161,9 +171,9 @@ def test_programs_of_programs_are_forked_too() -> None:
     ],
 )
 def test_what_matters_at_the_start_gets_an_interpreter(
-    options: list[str], environment: dict[str, str]
+    options: list[str], changes: dict[str, str]
 ) -> None:
-    result = run(*options, "-c", FORKED + "; print(forked)", env={**ENVIRONMENT, **environment})
+    result = run(*options, "-c", FORKED + "; print(forked)", env=environment(**changes))
     assert result.stdout == "False\n"
 
 

@@ -30,6 +30,7 @@ import shutil
 import signal
 import socket
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -179,6 +180,7 @@ def become(request: dict[str, Any], descriptors: list[int], standard: list[str])
     os.umask(request["umask"])
     os.environ.clear()
     os.environ.update(request["environment"])
+    tempfile.tempdir = None  # torch asks for it while it is imported, which keeps the answer
     set_malloc(os.environ.get("MALLOC_MMAP_THRESHOLD_"))
     unbuffered, words = request["arguments"][:1] == ["-u"], request["arguments"]
     if unbuffered or os.environ.get("PYTHONUNBUFFERED"):
