@@ -214,9 +214,9 @@ class BlockPass:
         for place in self.space.chunks(kernel[:, 0].numel()):  # as wide as its windows are
             chunk = mid[place]
             mixed = self.space.shared("mixed", chunk.shape)
-            folds = stage.activate(chunk, mixed, place)
+            stage.activate(chunk, mixed, place)
             grad_mixed = gradient.of_chunk(mixed, place)
-            stage.backward_(grad_mixed, chunk, mixed, folds, place, sums)
+            stage.backward_(grad_mixed, chunk, mixed, place, sums)
             grad[place] = grad_mixed
         return grad, gradient.by_kernel().to(kernel.dtype), sums
 
@@ -251,12 +251,12 @@ class BlockPass:
             grad_mid = self.space.shared("grad of mid", bottleneck.shape)
             torch.addcmul(offset, bottleneck, slope, out=grad_mid).addcmul_(grad[place], scale)
             mixed = self.space.shared("mixed", chunk.shape)
-            folds = stage.activate(chunk, mixed, place)
+            stage.activate(chunk, mixed, place)
             pixels = grad_mid.flatten(0, 3)
             grad_matrix += mixed.flatten(0, 3).t() @ pixels
             grad_mixed = self.space.shared("grad of chunk", chunk.shape)
             torch.mm(pixels, matrix, out=grad_mixed.flatten(0, 3))
-            stage.backward_(grad_mixed, chunk, mixed, folds, place, sums)
+            stage.backward_(grad_mixed, chunk, mixed, place, sums)
             total[place].addcmul_(grad_mixed, stage.norm.scale)
         return grad_matrix.t().reshape(kernel.shape).to(kernel.dtype), sums
 

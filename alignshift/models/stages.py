@@ -116,49 +116,43 @@ class Stage(NamedTuple):
     norm: NormAtWork
     shift: FoldShift | None
 
-    def activate(self, x: Tensor, out: Tensor, place: Place) -> Tensor | None:
+    def activate(self, x: Tensor, out: Tensor, place: Place) -> None:
         """Normalize, rectify and mix a chunk.
 
         Args:
             x: The chunk.
             out: What to write the result into; may be ``x`` itself.
             place: Where it lies.
-
-        Returns:
-            What was mixed as it was before, (N, D, H, W, folds), if anything was.
         """
         torch.addcmul(self.norm.shift, x, self.norm.scale, out=out).relu_()
-        if self.shift is None:
-            return None
-        return self.shift.of(place[0]).apply_(out.movedim(-1, 1)).movedim(1, -1)
+        if self.shift is not None:
+            self.shift.of(place[0]).apply_(out.movedim(-1, 1))
 
-    def backward_(
-        self,
-        grad: Tensor,
-        x: Tensor,
-        mixed: Tensor,
-        folds: Tensor | None,
-        place: Place,
-        sums: Tensor,
-    ) -> None:
+    def backward_(self, grad: Tensor, x: Tensor, mixed: Tensor, place: Place, sums: Tensor) -> None:
         """Take a chunk's gradient back to the result of the norm, in place, and sum it up.
 
         Args:
             grad: By the mixed chunk; changed.
             x: The chunk before.
             mixed: What `activate` made of it; changed.
-            folds: What `activate` returned.
             place: Where it lies.
             sums: For `NormAtWork.backward`; changed.
         """
-        rectified = mixed
-        if self.shift is not None and folds is not None:
+        if self.shift is not None:
             self.shift.of(place[0]).undo_(grad.movedim(-1, 1))
-            rectified[..., : folds.shape[-1]] = folds
-        torch.ops.aten.threshold_backward.grad_input(grad, rectified, 0, grad_input=grad)
+            self._unmix(x, mixed, self.shift.channels)
+        torch.ops.aten.threshold_backward.grad_input(grad, mixed, 0, grad_input=grad)
         plain, centered = sums
         plain += grad.sum(PIXELS, dtype=sums.dtype)
         centered += (x - self.norm.mean).mul_(grad).sum(PIXELS)
+
+    def _unmix(self, x: Tensor, mixed: Tensor, channels: slice) -> None:
+        """Put the result of the norm where slices were mixed: as large as 0 where it was rectified.
+
+        Computing it again takes less time than keeping it.
+        """
+        scale, shift = self.norm.scale[channels], self.norm.shift[channels]
+        torch.addcmul(shift, x[..., channels], scale, out=mixed[..., channels])
 
 
 def _track(norm: nn.BatchNorm2d, mean: Tensor, var: Tensor, pixels: int) -> None:

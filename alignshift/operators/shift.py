@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["FoldShift", "check_n_fold", "shift_folds", "unshift_folds_"]
+__all__ = ["FoldShift", "check_n_fold", "shift_folds"]
 
 MIN_N_FOLD = 2
+#: So many slices are shifted one after the other on a CPU, where that takes less time than to copy
+#: the folds; more are more operators.
+FEW_SLICES = 4
 
 
 def check_n_fold(n_fold: int, channels: int) -> None:
@@ -55,25 +60,6 @@ def shift_folds(
     return shifted
 
 
-def unshift_folds_(grad: Tensor, move: Tensor, fold: int, zero_padding: bool) -> Tensor:
-    """Turn the gradient by the result of `shift_folds` into that by its input, in place.
-
-    Args:
-        grad: Volume of shape (N, C, D, H, W); changed.
-        move: As in `shift_folds`.
-        fold: As in `shift_folds`.
-        zero_padding: As in `shift_folds`.
-
-    Returns:
-        ``grad``.
-    """
-    folds = grad[:, : 2 * fold].clone()
-    _shift(folds, grad, move, fold, True, backwards=True)
-    if not zero_padding:
-        _add_edges(folds, grad, move, fold, backwards=False)
-    return grad
-
-
 class FoldShift(NamedTuple):
     """A shift of folds ready for use: the arguments of `shift_folds` beside the volume.
 
@@ -87,6 +73,11 @@ class FoldShift(NamedTuple):
     fold: int
     zero_padding: bool
 
+    @property
+    def channels(self) -> slice:
+        """The channels of both folds."""
+        return slice(2 * self.fold)
+
     def of(self, stacks: slice) -> FoldShift:
         """The shift of some of the stacks."""
         if len(self.move) == 1 or stacks == slice(0, len(self.move)):
@@ -94,18 +85,60 @@ class FoldShift(NamedTuple):
         return FoldShift(self.move[stacks], self.fold, self.zero_padding)
 
     def apply_(self, x: Tensor) -> Tensor:
-        """Shift ``x`` (N, C, D, H, W) in place, where no gradient is asked for.
-
-        Returns:
-            Both folds as they were before.
-        """
-        folds = x[:, : 2 * self.fold].clone()
-        _shift(folds, x, *self)
-        return folds
+        """Shift ``x`` (N, C, D, H, W) in place, where no gradient is asked for."""
+        if _slice_by_slice(x):
+            move = self.move[:, :, 0]
+            for slices in self._from_open_end(x):
+                _blend_(slices, move)
+                if self.zero_padding:
+                    _fade_(slices[-1], move)
+            return x
+        return _shift(x[:, self.channels].clone(), x, *self)
 
     def undo_(self, grad: Tensor) -> Tensor:
         """Turn a gradient by the shifted volume into that by the volume, in place."""
-        return unshift_folds_(grad, *self)
+        if _slice_by_slice(grad):
+            move = self.move[:, :, 0]
+            for slices in self._from_open_end(grad):
+                _undo_(slices[::-1], move, self.zero_padding)
+            return grad
+        folds = grad[:, self.channels].clone()
+        _shift(folds, grad, self.move, self.fold, True, backwards=True)
+        if not self.zero_padding:
+            _add_edges(folds, grad, self.move, self.fold, backwards=False)
+        return grad
+
+    def _from_open_end(self, x: Tensor) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        """Slices (N, fold, H, W) of both folds; each takes from the next, the last has none."""
+        first, second = (part.unbind(2) for part in x[:, self.channels].chunk(2, 1))
+        return first, second[::-1]
+
+
+def _slice_by_slice(x: Tensor) -> bool:
+    return x.is_cpu and x.shape[2] <= FEW_SLICES
+
+
+def _blend_(slices: Sequence[Tensor], move: Tensor) -> None:
+    """Have each slice but the last take from the next; ``move`` has the shape (N, 1, 1, 1)."""
+    for own, neighbor in pairwise(slices):
+        own.lerp_(neighbor, move)
+
+
+def _fade_(own: Tensor, move: Tensor) -> None:
+    """Have a slice take from nothing."""
+    own.addcmul_(own, move, value=-1)
+
+
+def _undo_(slices: Sequence[Tensor], move: Tensor, zero_padding: bool) -> None:
+    """Undo one fold of a gradient, in which slices take the other way."""
+    if not zero_padding:
+        if len(slices) == 1:
+            return
+        edge, neighbor = slices[:2]
+        edge.addcmul_(neighbor, move)  # it had kept what it has no neighbor for
+        slices = slices[1:]
+    _blend_(slices, move)
+    _fade_(slices[-1], move)
 
 
 def _shift(

@@ -62,7 +62,7 @@ def test_is_the_batch_norm(training: bool) -> None:
     )
 
 
-def test_a_stage_is_norm_relu_and_shift() -> None:
+def test_a_stage_is_norm_relu_and_shift_forward_and_back() -> None:
     norm, _ = norm_and_input(False)
     at_work = NormAtWork.of(norm, torch.empty(2, 5), 1)
     move = torch.tensor([0.25, 0.5, 1.0], dtype=torch.float64).view(3, 1, 1, 1, 1)
@@ -70,9 +70,19 @@ def test_a_stage_is_norm_relu_and_shift() -> None:
     x = torch.randn(3, 4, 2, 2, 5, dtype=torch.float64)
     place = slice(1, 2), slice(4), slice(0, 1)
     out = torch.empty(1, 4, 1, 2, 5, dtype=torch.float64)
-    folds = stage.activate(x[place], out, place)
+    stage.activate(x[place], out, place)
     rectified = (x * at_work.scale + at_work.shift).relu().movedim(-1, 1)
     expected = shift_folds(rectified, move, 2, False).movedim(1, -1)
     torch.testing.assert_close(out, expected[place])
-    assert folds is not None
-    torch.testing.assert_close(folds, rectified.movedim(1, -1)[place][..., :4])
+    grad, sums = torch.randn_like(out), torch.zeros(2, 5, dtype=torch.float64)
+    before = x.clone().requires_grad_()
+    normalized = before * at_work.scale + at_work.shift
+    normalized.retain_grad()
+    shifted = shift_folds(normalized.relu().movedim(-1, 1), move, 2, False).movedim(1, -1)
+    shifted[place].backward(grad)
+    stage.backward_(grad, x[place], out, place, sums)
+    assert normalized.grad is not None
+    torch.testing.assert_close(grad, normalized.grad[place])
+    centered = x[place] - at_work.mean
+    expected = torch.stack([grad.sum((0, 1, 2, 3)), (grad * centered).sum((0, 1, 2, 3))])
+    torch.testing.assert_close(sums, expected)

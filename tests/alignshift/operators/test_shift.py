@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from alignshift.operators.shift import check_n_fold, shift_folds
+from alignshift.operators.shift import FEW_SLICES, FoldShift, check_n_fold, shift_folds
 from tests.alignshift.operators.operator_cases import volume
 
 
@@ -34,6 +34,26 @@ def test_backward_is_the_transpose(
     out = shift_folds(x, share(first, second), fold, padding)
     (transposed,) = torch.autograd.grad(out, x, y)
     torch.testing.assert_close((out * y).sum(), (x * transposed).sum())
+
+
+@given(
+    first=st.floats(0, 1),
+    second=st.floats(0, 1),
+    depth=st.integers(1, FEW_SLICES + 2),
+    fold=st.integers(1, 4),
+    padding=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_in_place_is_the_same_forward_and_back(
+    first: float, second: float, depth: int, fold: int, padding: bool
+) -> None:
+    x = volume(depth=depth, size=2).double().requires_grad_()
+    shift = FoldShift(share(first, second), fold, padding)
+    out = shift_folds(x, *shift)
+    (grad,) = torch.autograd.grad(out, x, out)
+    with torch.no_grad():
+        for change, given_, wanted in ((shift.apply_, x, out), (shift.undo_, out, grad)):
+            torch.testing.assert_close(change(given_.clone()), wanted)
 
 
 def test_incoming_gradient_and_input_are_not_changed() -> None:
