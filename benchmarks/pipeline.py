@@ -37,6 +37,7 @@ sys.path.insert(0, str(ROOT))  # a script finds its own folder only
 
 from benchmarks.figures import Figure, markdown, of_rounds  # noqa: E402
 from benchmarks.loading import (  # noqa: E402
+    NUM_SLICES,
     PACKED,
     PARTS,
     PNG,
@@ -65,7 +66,7 @@ class Settings:
 
     Attributes:
         data_root: Data set with masks; None makes a phantom.
-        size: Of the phantom's slices, in px.
+        size: Of the slices, in px; with a data root, DeepLesion's.
         samples: Samples a round.
         rounds: Of everything.
         mask_items: Key slices a round that masks are made for.
@@ -101,7 +102,9 @@ def figures(settings: Settings | None = None) -> list[Figure]:
         found = [
             figure
             for part in PARTS
-            for figure in compare(part, measure(part, root, pack, count, settings.rounds))
+            for figure in compare(
+                part, settings.size, measure(part, root, pack, count, settings.rounds)
+            )
         ]
         size = Figure(
             "packed_size", "size of the packed cache", "MB", packed.packed_bytes / 1e6,
@@ -168,9 +171,10 @@ def measure(part: str, root: Path, packed: Path, count: int, rounds: int) -> dic
     return times
 
 
-def compare(part: str, times: Mapping[str, Sequence[float]]) -> list[Figure]:
+def compare(part: str, size: int, times: Mapping[str, Sequence[float]]) -> list[Figure]:
     """Figures of one part, `load` or `sample`."""
-    what = {"load": "load and window 7 x 512 x 512", "sample": "a whole training sample"}
+    stack = f"{NUM_SLICES} x {size} x {size}"
+    what = {"load": f"load and window {stack}", "sample": "a whole training sample"}
     names = {PNG: "from PNG", PACKED: "from the packed cache"}
     found = []
     for name in WAYS:
@@ -190,7 +194,7 @@ def compare(part: str, times: Mapping[str, Sequence[float]]) -> list[Figure]:
 def mask_figures(root: Path, settings: Settings) -> list[Figure]:
     """How much faster two workers make masks than one."""
     seconds: dict[int, list[float]] = {1: [], 2: []}
-    for _ in range(max(3, settings.rounds // 3)):
+    for _ in tqdm(range(settings.rounds), desc="masks", file=sys.stderr):
         for workers, times in seconds.items():
             times.append(1 / masks_per_second(root, workers, settings.mask_items))
     return [

@@ -79,7 +79,12 @@ def test_ways_take_turns(
     pipeline.pack_data_root(synthetic_root, tmp_path / "packed")
     times = pipeline.measure("sample", synthetic_root, tmp_path / "packed", 1, 2)
     assert all(len(seconds) == 2 and min(seconds) > 0 for seconds in times.values())
-    found = {figure.key: figure.bar for figure in pipeline.compare("sample", times)}
+    found = {figure.key: figure.bar for figure in pipeline.compare("sample", 64, times)}
+    loaded = pipeline.compare("load", 64, times)
+    assert {figure.what for figure in loaded} == {
+        "load and window 7 x 64 x 64, from PNG",
+        "load and window 7 x 64 x 64, from the packed cache",
+    }
     assert found == {
         "sample_png": 2.0,
         "sample_png_keeping": None,
