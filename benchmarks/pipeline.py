@@ -49,9 +49,8 @@ from benchmarks.loading import (  # noqa: E402
     worker,
 )
 from benchmarks.starting import (  # noqa: E402
-    construct_apart,
     cpu_seconds,
-    masks_per_second,
+    measure_apart,
     write_full_info,
 )
 from benchmarks.worker import TEXTBOOK, TEXTBOOK_KEEPING  # noqa: E402
@@ -77,7 +76,7 @@ class Settings:
     size: int = SIDE
     samples: int = 6
     rounds: int = 9
-    mask_items: int = 60
+    mask_items: int = 120
     rows: int = 32_735
 
 
@@ -196,7 +195,8 @@ def mask_figures(root: Path, settings: Settings) -> list[Figure]:
     seconds: dict[int, list[float]] = {1: [], 2: []}
     for _ in tqdm(range(settings.rounds), desc="masks", file=sys.stderr):
         for workers, times in seconds.items():
-            times.append(1 / masks_per_second(root, workers, settings.mask_items))
+            found = measure_apart("masks", root.resolve(), workers, settings.mask_items)
+            times.append(found["seconds"])
     return [
         of_rounds(
             "masks_two_workers", "masks of a key slice, two workers", seconds[2], seconds[1],
@@ -208,7 +208,7 @@ def mask_figures(root: Path, settings: Settings) -> list[Figure]:
 def starting(root: Path, folder: Path, settings: Settings) -> list[Figure]:
     """Construction of the data set, and imports, warm."""
     write_full_info(root / "DL_info.csv", folder / "full", settings.rows)
-    built = [construct_apart(folder / "full") for _ in range(3)]
+    built = [measure_apart("construct", folder / "full") for _ in range(3)]
     seconds, megabytes = (min(run[key] for run in built) for key in ("seconds", "megabytes"))
     rows = f"{settings.rows} rows"
     commands = {

@@ -1,6 +1,7 @@
 """What starting costs: imports, the data set's construction, and work dealt to two processes.
 
-Run as a script with a data root it measures the construction of the data set, in this process.
+Run as a script it measures, in this process: ``construct ROOT`` the construction of the data set,
+``masks ROOT WORKERS ITEMS`` the making of masks.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import time
 from functools import partial
 from itertools import islice, product
 from pathlib import Path
+
+import cv2
 
 from deeplesion.datasets.dl_info import (
     COLUMNS,
@@ -35,6 +38,8 @@ from benchmarks.measuring import peak_bytes  # noqa: E402
 FULL_ROWS = 32_735
 KEYS_PER_SERIES = 90
 MEGABYTE = 1e6
+#: Key slices that each worker has done when all are at work for sure.
+WARM_UP = 3
 
 
 def write_full_info(template: Path, root: Path, rows: int = FULL_ROWS) -> None:
@@ -75,9 +80,9 @@ def construct(root: Path) -> dict[str, float]:
     return {"seconds": seconds, "megabytes": peak / MEGABYTE, "samples": count}
 
 
-def construct_apart(root: Path) -> dict[str, float]:
-    """:func:`construct` in a process of its own."""
-    command = [sys.executable, str(Path(__file__)), str(root)]
+def measure_apart(what: str, *arguments: object) -> dict[str, float]:
+    """:func:`construct` or :func:`make_masks` in a process of its own."""
+    command = [sys.executable, str(Path(__file__)), what, *map(str, arguments)]
     result = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
     return json.loads(result.stdout.splitlines()[-1])
 
@@ -90,29 +95,41 @@ def cpu_seconds(command: list[str]) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def masks_per_second(root: Path, workers: int, items: int) -> float:
-    """Key slices a second for which masks are made, once the workers have started.
+def make_masks(root: Path, workers: int, items: int) -> dict[str, float]:
+    """Seconds that masks of a key slice take, once the workers have started.
 
     Args:
         root: Folder of the data set; its key slices are repeated.
-        workers: Number of processes.
-        items: How many key slices to work on.
+        workers: Number of processes. Each imports the script that is run, as those of
+            `tools/make_masks.py` do: little.
+        items: How many key slices to work on, after some for each worker to start with.
     """
+    cv2.setNumThreads(1)
     keep_freed_memory()  # as tools/make_masks.py does, and every worker
     groups = group_by_key_slice(read_dl_info(root / INFO_FILE))
     work = partial(
         mask_key_slice, image_root=find_image_root(root), seed=0, on_error="raise", legacy=False
     )
-    repeated = (groups[number % len(groups)] for number in range(items))
+    first = WARM_UP * workers
+    repeated = (groups[number % len(groups)] for number in range(first + items))
     with process_map(work, repeated, workers, ordered=False) as finished:
-        # The first ones tell that every worker is at work.
-        for _ in islice(finished, workers):
+        for _ in islice(finished, first):
             pass
         start = time.perf_counter()
         count = sum(1 for _ in finished)
-    return count / (time.perf_counter() - start)
+    return {"seconds": (time.perf_counter() - start) / count}
+
+
+def main(what: str, root: str, *numbers: str) -> None:
+    """Measure what the command line asks for."""
+    if what == "construct":
+        found = construct(Path(root))
+    else:
+        workers, items = map(int, numbers)
+        found = make_masks(Path(root), workers, items)
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    print(json.dumps(construct(Path(sys.argv[1]))))
+    main(*sys.argv[1:])
