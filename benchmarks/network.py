@@ -9,10 +9,13 @@ so that what one does to malloc is nothing to the others. Ours keeps what it fre
 runs it by itself, which the bars are of, and keeping what it frees too.
 
 They take turns, in another order each round: figures are medians over rounds of the ratio, with
-quartiles. Evaluation runs under `torch.inference_mode`; training is forward, sum and backward.
-Memory is the peak during a training step above what stood before it, in a process which gives back
-what it frees. bfloat16 means autocast, against the textbook way in float32, on processors that have
-instructions for it.
+quartiles. What mixing costs is a tenth, as much as a machine's speed may change from one step to
+the next: it is measured in five times as many rounds, of two contestants.
+
+Evaluation runs under `torch.inference_mode`; training is forward, sum and backward. Memory is the
+peak during a training step above what stood before it, in a process which gives back what it frees.
+bfloat16 means autocast, against the textbook way in float32, on processors that have instructions
+for it.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -49,6 +52,7 @@ from benchmarks.worker import TEXTBOOK, TEXTBOOK_KEEPING  # noqa: E402
 TOLERANCE = 1e-4  # of the largest value
 MEGABYTE = 1e6
 MIXING_BAR = 1.10
+MIXING_ROUNDS = 5  # times those of the settings
 Times = dict[str, list[float]]
 
 
@@ -107,11 +111,14 @@ def training(settings: Settings) -> list[Figure]:
 def _trunk(part: str, what: str, settings: Settings, bars: tuple[float, float]) -> list[Figure]:
     """Figures of a way to use the trunk; the bars are of float32 and of bfloat16."""
     half = [BFLOAT16] if has_bfloat16(settings.device) else []
-    times = measure(part, [OURS, UNMIXED, TEXTBOOK, TEXTBOOK_KEEPING, *half], settings)
-    key, ours = f"trunk_{part}", times[OURS]
+    times = measure(part, [OURS, TEXTBOOK, TEXTBOOK_KEEPING, *half], settings)
+    more = replace(settings, rounds=MIXING_ROUNDS * settings.rounds)
+    pair = measure(part, [OURS, UNMIXED], more)
+    key = f"trunk_{part}"
     mixing = of_rounds(
-        f"{key}_mixing", f"{what}: slice mixing", ours, times[UNMIXED], UNMIXED, "share", MIXING_BAR
-    )
+        f"{key}_mixing", f"{what}: slice mixing", pair[OURS], pair[UNMIXED], UNMIXED, "share",
+        MIXING_BAR,
+    )  # fmt: skip
     found = [*_speedups(f"{key}_float32", what, times, bars[0]), mixing]
     if half:
         found.append(
