@@ -147,7 +147,7 @@ class Stage(NamedTuple):
         centered += (x - self.norm.mean).mul_(grad).sum(PIXELS)
 
     def _unmix(self, x: Tensor, mixed: Tensor, channels: slice) -> None:
-        """Put the result of the norm where slices were mixed: as large as 0 where it was rectified.
+        """Put the result of the norm where slices were mixed: above 0 where it was not rectified.
 
         Computing it again takes less time than keeping it.
         """

@@ -12,8 +12,8 @@ from torch import Tensor
 __all__ = ["FoldShift", "check_n_fold", "shift_folds"]
 
 MIN_N_FOLD = 2
-#: So many slices are shifted one after the other on a CPU, where that takes less time than to copy
-#: the folds; more are more operators.
+#: Up to so many slices are shifted in place one after the other on a CPU: less time than a copy of
+#: the folds takes. Each further slice would be an operator more.
 FEW_SLICES = 4
 
 

@@ -117,7 +117,10 @@ def test_inplace_changes_neither_input_nor_gradients(
         conv(x, THICKNESS)
         assert torch.equal(x, before)
         results.append((out, *gradients))
-    torch.testing.assert_close(*results)
+    (out, grad_x, *others), (out_inplace, grad_x_inplace, *others_inplace) = results
+    assert torch.equal(out, out_inplace)
+    assert all(map(torch.equal, others, others_inplace))
+    torch.testing.assert_close(grad_x, grad_x_inplace)  # edges are rounded once less in place
 
 
 def saved_numbers(conv: SliceConv, x: Tensor) -> int:

@@ -17,13 +17,16 @@ def share(*values: float) -> Tensor:
     return torch.tensor(values, dtype=torch.float64).view(-1, 1, 1, 1, 1)
 
 
-@given(
+any_shift = given(
     first=st.floats(0, 1),
     second=st.floats(0, 1),
-    depth=st.integers(1, 4),
+    depth=st.integers(1, FEW_SLICES + 2),
     fold=st.integers(1, 4),
     padding=st.booleans(),
 )
+
+
+@any_shift
 @settings(max_examples=60, deadline=None)
 def test_backward_is_the_transpose(
     first: float, second: float, depth: int, fold: int, padding: bool
@@ -36,13 +39,7 @@ def test_backward_is_the_transpose(
     torch.testing.assert_close((out * y).sum(), (x * transposed).sum())
 
 
-@given(
-    first=st.floats(0, 1),
-    second=st.floats(0, 1),
-    depth=st.integers(1, FEW_SLICES + 2),
-    fold=st.integers(1, 4),
-    padding=st.booleans(),
-)
+@any_shift
 @settings(max_examples=60, deadline=None)
 def test_in_place_is_the_same_forward_and_back(
     first: float, second: float, depth: int, fold: int, padding: bool
